@@ -1,0 +1,103 @@
+"""Boundary of the auth service (port 8000)."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+
+from acgs1.contracts.common import Message
+
+
+class Role(StrEnum):
+    """What a caller may be. People hold any of the first five; `agent` and `service` belong to machines."""
+
+    ADMIN = "admin"
+    LEGISLATOR = "legislator"
+    MEMBER = "member"
+    AUDITOR = "auditor"
+    OPERATOR = "operator"
+    AGENT = "agent"
+    SERVICE = "service"
+
+
+HumanRole = Literal[Role.ADMIN, Role.LEGISLATOR, Role.MEMBER, Role.AUDITOR, Role.OPERATOR]
+
+
+class SignIn(Message):
+    username: Annotated[str, Field(min_length=1, max_length=128)]
+    password: SecretStr
+
+
+class AccessToken(Message):
+    """RFC 6749, section 5.1."""
+
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"
+    expires_in: int
+    scope: str = ""
+
+
+class NewUser(Message):
+    username: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._@-]{0,127}$")]
+    password: Annotated[SecretStr, Field(min_length=12, max_length=1024)]
+    roles: Annotated[tuple[HumanRole, ...], Field(min_length=1)]
+
+
+class User(Message):
+    id: str
+    username: str
+    roles: tuple[Role, ...]
+    active: bool
+    created_at: datetime
+
+
+class NewAgent(Message):
+    """An agent, registered by the person responsible for it."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    description: Annotated[str, Field(max_length=1000)] = ""
+
+
+class Agent(Message):
+    id: str
+    name: str
+    description: str
+    owner_id: str
+    active: bool
+    created_at: datetime
+
+
+class AgentCredentials(Message):
+    """Shown once, at registration: the secret is stored only as a hash."""
+
+    agent: Agent
+    client_id: str
+    client_secret: str
+
+
+class PasswordChange(Message):
+    current: SecretStr
+    new: Annotated[SecretStr, Field(min_length=12, max_length=1024)]
+
+
+class ActiveChange(Message):
+    """Switch an account on or off; tokens of a switched-off account end with their lifetime."""
+
+    active: bool
+
+
+class SigningKey(Message):
+    """A published verification key (JWK thumbprint as `kid`); `retired_at` is set once a newer key signs."""
+
+    kid: str
+    created_at: datetime
+    retired_at: datetime | None
+
+
+class Identity(Message):
+    """Who a token speaks for."""
+
+    id: str
+    name: str
+    roles: tuple[Role, ...]

@@ -1,0 +1,49 @@
+"""Events for the transparency log. A service writes one into its outbox in the transaction that made it true."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field, JsonValue
+
+from acgs1.contracts.common import Message
+
+
+class Event(Message):
+    """One fact for the record. `data` holds no personal data in the clear: commitments only (see `personal`).
+
+    `id` (`evt_...`, or the id of the record itself, such as `dec_...`) is what integrity deduplicates by: sending an event twice is harmless.
+    """
+
+    id: Annotated[str, Field(max_length=80)]
+    type: Annotated[str, Field(pattern=r"^[a-z_]+(\.[a-z_]+)+$", max_length=80)]
+    time: datetime
+    service: str
+    actor: str
+    subject: str
+    data: dict[str, JsonValue] = {}
+    personal: dict[str, "Commitment"] = {}
+
+
+class Commitment(Message):
+    """SHA-256 over a 32-byte random salt and the canonical JSON of a personal value: `sha256(salt || jcs(value))`.
+
+    The salt stays with the service that holds the value; deleting it erases what the leaf says about the person while the tree stands.
+    """
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class EventBatch(Message):
+    events: Annotated[list[Event], Field(min_length=1, max_length=1000)]
+
+
+class Receipt(Message):
+    """Where an event stands in the log; `duplicate` when it was already there."""
+
+    event_id: str
+    leaf_index: int
+    duplicate: bool
+
+
+class Receipts(Message):
+    receipts: list[Receipt]

@@ -1,0 +1,152 @@
+"""Boundary of the formal verification service (port 8003)."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from acgs1.contracts.common import Message, Sha256
+from acgs1.contracts.constitution import Constitution
+
+PolicyText = Annotated[str, Field(min_length=1, max_length=2_000_000)]
+
+Verdict = Literal["proved", "refuted", "unknown"]
+"""Only `proved` counts as compliant."""
+
+
+class NewVerification(Message):
+    """Prove `policies` (Cedar text) against `constitution`, under the constitution's schema."""
+
+    policies: PolicyText
+    constitution: Constitution
+    deadline_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
+
+
+class RequestEnvironment(Message):
+    """One combination of principal type, action and resource type that the schema admits."""
+
+    principal: str
+    action: str
+    resource: str
+
+
+class Counterexample(Message):
+    """A concrete request, and the entities it needs, that the real evaluator decides against the principle.
+
+    `paired` is the second request of a two-run property (`indifferent_to`, `monotone_in`): it differs only in the named attributes.
+    `decisions` are the evaluator's answers on replay, in the order (first, paired).
+    """
+
+    principal: str
+    action: str
+    resource: str
+    context: dict[str, JsonValue]
+    entities: list[dict[str, JsonValue]]
+    decisions: list[Literal["allow", "deny"]]
+    determining_policies: list[str]
+    paired: "Counterexample | None" = None
+    explanation: str
+
+
+class Obligation(Message):
+    """One thing to prove and what came of it."""
+
+    id: str
+    kind: Literal["never", "always", "indifferent_to", "monotone_in", "never_errors"]
+    principle_id: str | None = Field(description="None for obligations that hold for every policy set, such as freedom from errors")
+    invariant_index: int | None
+    policy_id: str | None = None
+    environment: RequestEnvironment
+    verdict: Verdict
+    reason: str | None = Field(default=None, description="why `unknown`")
+    counterexample: Counterexample | None = None
+    smtlib_sha256: Sha256 | None = Field(default=None, description="None where the compiler folded the obligation to a constant")
+    solver: str
+    second_opinion: Literal["agrees", "unknown", "not_run"] = "not_run"
+    milliseconds: float
+
+
+class Finding(Message):
+    """A hygiene finding: worth a person's look, not a verdict on compliance."""
+
+    kind: str
+    detail: str
+    policy_ids: list[str] = []
+
+
+class VerificationReport(Message):
+    """The outcome for exact hashes of policies, schema and constitution. Zero obligations is not a pass: `verdict` is then `unknown`."""
+
+    id: str
+    policies_hash: Sha256
+    schema_hash: Sha256
+    constitution_hash: Sha256
+    verdict: Verdict
+    obligations: list[Obligation]
+    principles_without_invariants: list[str]
+    findings: list[Finding] = []
+    certificate_hash: Sha256 | None = Field(description="set exactly when every obligation is proved")
+    started_at: datetime
+    milliseconds: float
+
+
+class ObligationEvidence(Message):
+    """What a certificate keeps of one proved obligation."""
+
+    id: str
+    kind: str
+    principle_id: str | None
+    environment: RequestEnvironment
+    smtlib_sha256: Sha256 | None
+    verdict: Verdict
+    solver: str
+    second_opinion: Literal["agrees", "unknown", "not_run"]
+
+
+class CertificateBody(Message):
+    """What is signed: canonical JSON of this, Ed25519."""
+
+    format: Literal["acgs1-certificate/1"] = "acgs1-certificate/1"
+    policies_hash: Sha256
+    schema_hash: Sha256
+    constitution_hash: Sha256
+    obligations: list[ObligationEvidence]
+    kernel: str
+    solver: str
+    issued_at: datetime
+
+
+class Certificate(Message):
+    """A signed statement that every obligation was proved. `hash` is SHA-256 of the canonical JSON of `body`."""
+
+    body: CertificateBody
+    hash: Sha256
+    key_id: str
+    signature: str = Field(description="Ed25519 over the canonical JSON of `body`, base64url without padding")
+
+
+class NewComparison(Message):
+    """What changes, in meaning, from `old` to `new`."""
+
+    schema_text: PolicyText
+    old: PolicyText
+    new: PolicyText
+
+
+class EnvironmentChange(Message):
+    environment: RequestEnvironment
+    change: Literal["unchanged", "narrows", "widens", "both", "unknown"]
+    newly_allowed: Counterexample | None = None
+    newly_denied: Counterexample | None = None
+
+
+class Comparison(Message):
+    change: Literal["unchanged", "narrows", "widens", "both", "unknown"]
+    environments: list[EnvironmentChange]
+
+
+class VerifierKey(Message):
+    """The key that certificates are signed with."""
+
+    key_id: str
+    public_key: str = Field(description="Ed25519 public key, base64url without padding")

@@ -1,0 +1,41 @@
+"""Identifiers: UUIDv7 (RFC 9562, section 5.7) behind a type prefix, e.g. `dec_0198c5a2-...`."""
+
+import os
+import threading
+import time
+import uuid
+
+_lock = threading.Lock()
+_last = 0
+
+
+def uuid7() -> uuid.UUID:
+    """A UUIDv7 whose order follows creation within this process, even inside one millisecond.
+
+    The 12 bits of rand_a hold the sub-millisecond fraction (RFC 9562, section 6.2, method 3); when
+    the clock stands still or steps back, the value is advanced by one so that order is kept.
+    """
+    global _last
+    nanoseconds = time.time_ns()
+    stamp = (nanoseconds // 1_000_000 << 12) | (nanoseconds % 1_000_000 * 4096 // 1_000_000)
+    with _lock:
+        stamp = max(stamp, _last + 1)
+        _last = stamp
+    value = (stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xFFF) << 64 | 0b10 << 62
+    return uuid.UUID(int=value | int.from_bytes(os.urandom(8)) >> 2)
+
+
+def new_id(prefix: str) -> str:
+    """A fresh identifier `<prefix>_<uuidv7>`."""
+    return f"{prefix}_{uuid7()}"
+
+
+def is_id(value: str, prefix: str) -> bool:
+    """Whether `value` is a well-formed identifier of the type that `prefix` names."""
+    head, _, tail = value.partition("_")
+    if head != prefix:
+        return False
+    try:
+        return str(uuid.UUID(tail)) == tail
+    except ValueError:
+        return False
