@@ -51,9 +51,7 @@ def base64url_decode(text: str) -> bytes:
     canonical one: each value has exactly one text, so a changed character is always noticed.
     """
     try:
-        data = base64.b64decode(
-            text + "=" * (-len(text) % 4), altchars=b"-_", validate=True
-        )
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise ValueError(f"not unpadded base64url: `{text[:80]}`") from None
     if base64url_encode(data) != text:
@@ -69,9 +67,7 @@ class VerifyingKey:
     def __init__(self, raw: bytes) -> None:
         """`raw` is the 32-byte encoding of RFC 8032, section 5.1.2; raises ValueError for another length."""
         if len(raw) != _KEY_LENGTH:
-            raise ValueError(
-                f"an Ed25519 public key has {_KEY_LENGTH} bytes, not {len(raw)}"
-            )
+            raise ValueError(f"an Ed25519 public key has {_KEY_LENGTH} bytes, not {len(raw)}")
         self._raw = bytes(raw)
         self._key = Ed25519PublicKey.from_public_bytes(self._raw)
 
@@ -84,9 +80,7 @@ class VerifyingKey:
     def from_jwk(cls, jwk: Mapping[str, object]) -> Self:
         """The key of an OKP JWK with curve Ed25519 (RFC 8037, section 2); raises ValueError for any other JWK."""
         if jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519":
-            raise ValueError(
-                "the JWK is not an Ed25519 key: `kty` must be `OKP` and `crv` `Ed25519`"
-            )
+            raise ValueError("the JWK is not an Ed25519 key: `kty` must be `OKP` and `crv` `Ed25519`")
         x = jwk.get("x")
         if not isinstance(x, str):
             raise ValueError("the JWK has no public key: member `x` must be a string")  # noqa: TRY004 - bad data, not a bad call
@@ -159,9 +153,7 @@ class SigningKey:
     def from_seed(cls, seed: bytes) -> Self:
         """The key that the 32-byte RFC 8032 seed determines; raises ValueError for another length."""
         if len(seed) != _KEY_LENGTH:
-            raise ValueError(
-                f"an Ed25519 seed has {_KEY_LENGTH} bytes, not {len(seed)}"
-            )
+            raise ValueError(f"an Ed25519 seed has {_KEY_LENGTH} bytes, not {len(seed)}")
         return cls(Ed25519PrivateKey.from_private_bytes(seed))
 
     @classmethod
@@ -193,11 +185,12 @@ class SigningKey:
         return cls.load(path)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the key as PKCS#8 PEM to a new file, 0600, atomically; raises FileExistsError rather than replace one."""
+        """Write the key as PKCS#8 PEM to a new file, 0600, atomically.
+
+        Raises FileExistsError rather than replace a file.
+        """
         path = Path(path)
-        descriptor, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}.", dir=path.parent
-        )
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(self.pem())
@@ -206,7 +199,7 @@ class SigningKey:
             # link() is the one primitive that is both atomic and refuses an existing target.
             os.link(temporary, path)
         finally:
-            os.unlink(temporary)
+            Path(temporary).unlink()
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)
@@ -243,9 +236,7 @@ class SigningKey:
 
     def pem(self) -> bytes:
         """The unencrypted PKCS#8 PEM form: secret."""
-        return self._key.private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        )
+        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def __repr__(self) -> str:
         return f"SigningKey(key_id={self.key_id})"
@@ -254,25 +245,19 @@ class SigningKey:
 def _read_private(path: Path) -> bytes:
     try:
         # O_NONBLOCK so that a FIFO in the key's place is refused below instead of hanging the start.
-        descriptor = os.open(
-            path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        )
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise
     except OSError as error:
         hint = " (a symbolic link is refused)" if path.is_symlink() else ""
-        raise KeyFileError(
-            f"key file `{path}` cannot be opened: {error.strerror}{hint}"
-        ) from error
+        raise KeyFileError(f"key file `{path}` cannot be opened: {error.strerror}{hint}") from error
     # The checks are on the open descriptor, so that the file cannot be exchanged between check and read.
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileError(f"key file `{path}` is not a regular file")
         if status.st_uid != os.geteuid():
-            raise KeyFileError(
-                f"key file `{path}` belongs to user {status.st_uid}, not to this one ({os.geteuid()})"
-            )
+            raise KeyFileError(f"key file `{path}` belongs to user {status.st_uid}, not to this one ({os.geteuid()})")
         if mode := stat.S_IMODE(status.st_mode) & 0o077:
             raise KeyFileError(
                 f"key file `{path}` is open to others (mode {stat.S_IMODE(status.st_mode):04o}, extra {mode:04o}); "
@@ -285,17 +270,11 @@ def _read_private(path: Path) -> bytes:
 
 def _parse(pem: bytes, path: Path) -> Ed25519PrivateKey:
     if len(pem) > _MAX_KEY_FILE:
-        raise KeyFileError(
-            f"key file `{path}` is larger than {_MAX_KEY_FILE} bytes: not a single PEM key"
-        )
+        raise KeyFileError(f"key file `{path}` is larger than {_MAX_KEY_FILE} bytes: not a single PEM key")
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:
-        raise KeyFileError(
-            f"key file `{path}` holds no unencrypted PKCS#8 PEM key"
-        ) from error
+        raise KeyFileError(f"key file `{path}` holds no unencrypted PKCS#8 PEM key") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise KeyFileError(
-            f"key file `{path}` holds a key of another kind; an Ed25519 key is needed"
-        )
+        raise KeyFileError(f"key file `{path}` holds a key of another kind; an Ed25519 key is needed")
     return key

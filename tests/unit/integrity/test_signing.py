@@ -20,9 +20,7 @@ from acgs1.kit.signing import (
 )
 
 # RFC 8032, section 7.1, test 2, and RFC 8037, appendix A.
-SEED_2 = bytes.fromhex(
-    "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"
-)
+SEED_2 = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
 SIGNATURE_2 = bytes.fromhex(
     "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
     "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
@@ -72,18 +70,14 @@ def test_a_jwk_round_trips_and_carries_no_private_part() -> None:
     ],
 )
 def test_a_jwk_of_another_kind_is_refused(jwk: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="Ed25519|public key"):
+    with pytest.raises(ValueError, match=r"Ed25519|public key"):
         VerifyingKey.from_jwk(jwk)
 
 
 def test_a_token_signed_with_the_key_verifies_under_its_published_jwk() -> None:
     key = SigningKey.generate()
-    token = jwt.encode(
-        {"sub": "u"}, key.key, algorithm="EdDSA", headers={"kid": key.key_id}
-    )
-    assert jwt.decode(token, jwt.PyJWK(key.jwk()).key, algorithms=["EdDSA"]) == {
-        "sub": "u"
-    }
+    token = jwt.encode({"sub": "u"}, key.key, algorithm="EdDSA", headers={"kid": key.key_id})
+    assert jwt.decode(token, jwt.PyJWK(key.jwk()).key, algorithms=["EdDSA"]) == {"sub": "u"}
 
 
 @given(st.binary(max_size=100))
@@ -110,13 +104,9 @@ def test_a_new_key_file_is_0600_pkcs8_and_gives_the_same_key_again(
 
 
 def test_processes_that_create_the_same_key_file_at_once_agree(tmp_path: Path) -> None:
-    code = f"from acgs1.kit.signing import SigningKey; print(SigningKey.load_or_create({str(tmp_path / 'k.pem')!r}).key_id)"
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(4)
-    ]
+    path = str(tmp_path / "k.pem")
+    code = f"from acgs1.kit.signing import SigningKey; print(SigningKey.load_or_create({path!r}).key_id)"
+    running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert len({process.communicate(timeout=60)[0] for process in running}) == 1
 
 
