@@ -46,7 +46,7 @@ __all__ = [
     "Outcome",
     "State",
     "StateChange",
-    "UnknownBreakerError",
+    "UnknownBreaker",
     "WindowType",
     "breakers",
 ]
@@ -70,7 +70,7 @@ _HISTORY: Final = 32
 _logger: Final = logging.getLogger(__name__)
 
 
-class UnknownBreakerError(DomainError):
+class UnknownBreaker(DomainError):
     """No breaker of that name exists in this process."""
 
     code = "unknown_breaker"
@@ -118,10 +118,8 @@ class _Classifier:
         self._is_failure = is_failure
         self.last_failure: str | None = None
 
-    def is_failure(self, *, result: object, exception: Exception | None) -> bool:
-        if exception is None or (
-            self._is_failure is not None and not self._is_failure(exception)
-        ):
+    def is_failure(self, *, result: object, exception: Exception | None) -> bool:  # noqa: ARG002 - the protocol's
+        if exception is None or (self._is_failure is not None and not self._is_failure(exception)):
             return False
         # The type only: a message may carry personal data, and a snapshot is shown to operators.
         self.last_failure = type(exception).__name__
@@ -164,19 +162,13 @@ class _Edge:
         self._since_monotonic = self._clock.monotonic()
         self._reason = self._operator_reason or self._why(new)
         self._history.append(StateChange(self._since, old, new, self._reason))
-        self._tell(
-            lambda listener: listener.on_state_change(name=name, old=old, new=new)
-        )
+        self._tell(lambda listener: listener.on_state_change(name=name, old=old, new=new))
 
     def on_call(self, *, name: str, outcome: Outcome, duration: float) -> None:
         self._total += 1
         self._failures += outcome.is_failure
         if self._listeners:
-            self._tell(
-                lambda listener: listener.on_call(
-                    name=name, outcome=outcome, duration=duration
-                )
-            )
+            self._tell(lambda listener: listener.on_call(name=name, outcome=outcome, duration=duration))
 
     def on_rejected(self, *, name: str) -> None:
         self._rejected += 1
@@ -273,16 +265,10 @@ class Breakers:
         edge = self._edges.get(name)
         if edge is None:
             if not name:
-                raise ValueError(
-                    "a circuit breaker needs a name such as `caller->callee`"
-                )
+                raise ValueError("a circuit breaker needs a name such as `caller->callee`")
             if config.wait_duration_backoff_multiplier != 1.0:
-                raise ValueError(
-                    f"circuit breaker `{name}`: the wait in `open` is constant here"
-                )
-            edge = self._edges[name] = _Edge(
-                name, config, self._clock, is_failure, self._listeners
-            )
+                raise ValueError(f"circuit breaker `{name}`: the wait in `open` is constant here")
+            edge = self._edges[name] = _Edge(name, config, self._clock, is_failure, self._listeners)
         return edge.breaker
 
     def subscribe(self, listener: CoreEventListener) -> Callable[[], None]:
@@ -303,23 +289,19 @@ class Breakers:
         return [self._edges[name].snapshot() for name in sorted(self._edges)]
 
     def force_open(self, name: str, reason: str) -> None:
-        """Refuse every call over `name` until `reset`. Raises UnknownBreakerError."""
+        """Refuse every call over `name` until `reset`. Raises UnknownBreaker."""
         self._edge(name).force_open(reason)
 
     def reset(self, name: str, reason: str) -> None:
-        """Close `name` with an empty window. Raises UnknownBreakerError."""
+        """Close `name` with an empty window. Raises UnknownBreaker."""
         self._edge(name).reset(reason)
 
     def _edge(self, name: str) -> _Edge:
         try:
             return self._edges[name]
         except KeyError:
-            known = (
-                ", ".join(f"`{known}`" for known in sorted(self._edges)) or "none yet"
-            )
-            raise UnknownBreakerError(
-                f"no circuit breaker `{name}` in this process; known: {known}"
-            ) from None
+            known = ", ".join(f"`{known}`" for known in sorted(self._edges)) or "none yet"
+            raise UnknownBreaker(f"no circuit breaker `{name}` in this process; known: {known}") from None
 
 
 _process: Final = Breakers()

@@ -1,1 +1,1 @@
-
+"""The performance optimizer: caching, batching, adaptive TTLs, measured pools."""

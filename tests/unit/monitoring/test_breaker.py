@@ -12,7 +12,7 @@ from acgs1.kit.breaker import (
     CoreEventListener,
     Outcome,
     State,
-    UnknownBreakerError,
+    UnknownBreaker,
     WindowType,
     breakers,
 )
@@ -28,9 +28,7 @@ async def fail(edge: CircuitBreaker) -> None:
             raise Fault("a message with an account number")
 
 
-async def succeed(
-    edge: CircuitBreaker, clock: ManualClock | None = None, seconds: float = 0.0
-) -> None:
+async def succeed(edge: CircuitBreaker, clock: ManualClock | None = None, seconds: float = 0.0) -> None:
     async with edge:
         if clock is not None:
             clock.advance(seconds)
@@ -58,9 +56,7 @@ async def test_it_opens_at_the_failure_rate_and_then_calls_nothing():
         async with edge:
             entered = True
     assert not entered
-    assert refused.value.retry_after == pytest.approx(
-        DEFAULT_CONFIG.wait_duration_in_open
-    )
+    assert refused.value.retry_after == pytest.approx(DEFAULT_CONFIG.wait_duration_in_open)
     (seen,) = registry.snapshot()
     assert (seen.state, seen.calls, seen.failure_rate, seen.rejected) == (
         State.OPEN,
@@ -143,9 +139,7 @@ async def test_a_cancelled_probe_gives_its_place_back():
 
 
 async def test_an_exception_that_does_not_speak_against_the_dependency_is_no_failure():
-    edge = Breakers(ManualClock()).get(
-        "a->b", is_failure=lambda error: not isinstance(error, Fault)
-    )
+    edge = Breakers(ManualClock()).get("a->b", is_failure=lambda error: not isinstance(error, Fault))
     for _ in range(20):
         await fail(edge)
     assert edge.state is State.CLOSED
@@ -173,7 +167,7 @@ def test_an_unknown_name_is_refused_with_the_names_that_exist():
     registry = Breakers(ManualClock())
     registry.get("a->b")
     with pytest.raises(
-        UnknownBreakerError,
+        UnknownBreaker,
         match="no circuit breaker `a->c` in this process; known: `a->b`",
     ):
         registry.force_open("a->c", "x")
@@ -203,9 +197,7 @@ async def test_listeners_hear_every_breaker_and_a_broken_one_harms_no_call():
     registry = Breakers(ManualClock())
     registry.subscribe(Broken())
     stop = registry.subscribe(Counts())
-    edge = registry.get(
-        "a->b", Config(minimum_number_of_calls=1, window_type=WindowType.COUNT_BASED)
-    )
+    edge = registry.get("a->b", Config(minimum_number_of_calls=1, window_type=WindowType.COUNT_BASED))
     await fail(edge)
     with pytest.raises(CircuitOpenError):
         await succeed(edge)
