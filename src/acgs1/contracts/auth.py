@@ -33,7 +33,7 @@ class AccessToken(Message):
     """RFC 6749, section 5.1."""
 
     access_token: str
-    token_type: Literal["Bearer"] = "Bearer"
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - the scheme, not a secret
     expires_in: int
     scope: str = ""
 

@@ -11,7 +11,7 @@ from acgs1.contracts.common import Message
 class Event(Message):
     """One fact for the record. `data` holds no personal data in the clear: commitments only (see `personal`).
 
-    `id` (`evt_...`, or the id of the record itself, such as `dec_...`) is what integrity deduplicates by: sending an event twice is harmless.
+    Integrity deduplicates by `id` (`evt_...`, or the id of the record itself, such as `dec_...`), so sending an event twice is harmless.
     """
 
     id: Annotated[str, Field(max_length=80)]

@@ -53,14 +53,18 @@ class Obligation(Message):
 
     id: str
     kind: Literal["never", "always", "indifferent_to", "monotone_in", "never_errors"]
-    principle_id: str | None = Field(description="None for obligations that hold for every policy set, such as freedom from errors")
+    principle_id: str | None = Field(
+        description="None for obligations that hold for every policy set, such as freedom from errors"
+    )
     invariant_index: int | None
     policy_id: str | None = None
     environment: RequestEnvironment
     verdict: Verdict
     reason: str | None = Field(default=None, description="why `unknown`")
     counterexample: Counterexample | None = None
-    smtlib_sha256: Sha256 | None = Field(default=None, description="None where the compiler folded the obligation to a constant")
+    smtlib_sha256: Sha256 | None = Field(
+        default=None, description="None where the compiler folded the obligation to a constant"
+    )
     solver: str
     second_opinion: Literal["agrees", "unknown", "not_run"] = "not_run"
     milliseconds: float

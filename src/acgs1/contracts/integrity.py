@@ -91,7 +91,3 @@ class Appeal(Message):
     ruling: Ruling | None
     created_at: datetime
     ruled_at: datetime | None
-
-
-
-

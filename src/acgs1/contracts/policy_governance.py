@@ -208,7 +208,7 @@ class ApprovalAnswer(Message):
 
 
 class Approval(Message):
-    """Bound to agent, action, resource, digest of the whole request, bundle and expiry; stale when any of them changes; good for one use."""
+    """Bound to agent, action, resource, digest of the whole request, bundle and expiry; stale when any of them changes; good once."""
 
     id: str
     decision_id: str

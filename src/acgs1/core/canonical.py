@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 _MAX_SAFE_INTEGER = 2**53 - 1
 
@@ -39,10 +40,10 @@ def _write(value: object, out: list[str], path: str) -> None:
         case float():
             out.append(_number(value, path))
         case Mapping():
-            _write_object(value, out, path)
+            _write_object(cast("Mapping[object, object]", value), out, path)
         case Sequence() if not isinstance(value, (bytes, bytearray, memoryview)):
             out.append("[")
-            for index, item in enumerate(value):
+            for index, item in enumerate(cast("Sequence[object]", value)):
                 if index:
                     out.append(",")
                 _write(item, out, f"{path}[{index}]")

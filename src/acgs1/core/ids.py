@@ -6,7 +6,7 @@ import time
 import uuid
 
 _lock = threading.Lock()
-_last = 0
+_newest = [0]
 
 
 def uuid7() -> uuid.UUID:
@@ -15,12 +15,11 @@ def uuid7() -> uuid.UUID:
     The 12 bits of rand_a hold the sub-millisecond fraction (RFC 9562, section 6.2, method 3); when
     the clock stands still or steps back, the value is advanced by one so that order is kept.
     """
-    global _last
     nanoseconds = time.time_ns()
     stamp = (nanoseconds // 1_000_000 << 12) | (nanoseconds % 1_000_000 * 4096 // 1_000_000)
     with _lock:
-        stamp = max(stamp, _last + 1)
-        _last = stamp
+        stamp = max(stamp, _newest[0] + 1)
+        _newest[0] = stamp
     value = (stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xFFF) << 64 | 0b10 << 62
     return uuid.UUID(int=value | int.from_bytes(os.urandom(8)) >> 2)
 

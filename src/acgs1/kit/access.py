@@ -1,0 +1,151 @@
+"""Who is calling: access tokens (JWT, RFC 9068 in spirit, EdDSA) verified against auth's published keys."""
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import jwt
+from fastapi import Depends, Request
+
+from acgs1.contracts.auth import Identity, Role
+from acgs1.core.clock import Clock
+from acgs1.core.errors import DomainError
+from acgs1.kit.errors import DependencyUnavailable, Forbidden, TokenExpired, Unauthenticated
+from acgs1.kit.signing import VerifyingKey
+
+ISSUER = "acgs1"
+AUDIENCE = "acgs1"
+_REFRESH_SECONDS = 300.0
+_MIN_REFRESH_SECONDS = 5.0
+_VERIFIED_TOKENS = 4096
+
+
+class KeySource(Protocol):
+    """Where verification keys come from."""
+
+    async def key(self, kid: str) -> VerifyingKey | None:
+        """The key that `kid` names, or None when auth publishes no such key."""
+        ...
+
+
+class PublishedKeys:
+    """Auth's JWK set: fetched, refreshed every five minutes and on an unknown `kid`, and kept in a file so that tokens can still be
+    verified while auth is down and after a restart in that time."""
+
+    def __init__(self, fetch: Callable[[], Awaitable[dict[str, Any]]], file: Path, clock: Clock) -> None:
+        self._fetch = fetch
+        self._file = file
+        self._clock = clock
+        self._keys: dict[str, VerifyingKey] = {}
+        self._fetched_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._refreshing = asyncio.Lock()
+
+    async def key(self, kid: str) -> VerifyingKey | None:
+        if kid not in self._keys or self._clock.monotonic() - self._fetched_at > _REFRESH_SECONDS:
+            await self._refresh()
+        return self._keys.get(kid)
+
+    async def _refresh(self) -> None:
+        async with self._refreshing:
+            now = self._clock.monotonic()
+            # A flood of tokens with made-up key ids must not become a flood of requests to auth.
+            if now - self._tried_at < _MIN_REFRESH_SECONDS:
+                return
+            self._tried_at = now
+            try:
+                document = await self._fetch()
+            except DomainError:
+                if not self._keys and self._file.exists():
+                    self._keys = _keys_of(json.loads(self._file.read_bytes()))
+                if not self._keys:
+                    raise
+                return
+            self._keys = _keys_of(document)
+            self._fetched_at = now
+            temporary = self._file.with_suffix(".new")
+            temporary.write_text(json.dumps(document))
+            temporary.replace(self._file)
+
+
+def _keys_of(document: dict[str, Any]) -> dict[str, VerifyingKey]:
+    return {jwk["kid"]: VerifyingKey.from_jwk(jwk) for jwk in document["keys"]}
+
+
+class Authenticator:
+    """Turns a bearer token into an Identity. Tokens already verified are remembered (at most 4096) until they expire."""
+
+    def __init__(self, keys: KeySource, clock: Clock) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._verified: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
+
+    async def identify(self, authorization: str | None) -> Identity:
+        """The caller that the `Authorization` header proves; raises Unauthenticated or TokenExpired."""
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated("send `Authorization: Bearer <access token>`; auth issues tokens at /oauth2/token")
+        now = self._clock.now().timestamp()
+        if known := self._verified.get(token):
+            if known[0] <= now:
+                del self._verified[token]
+                raise TokenExpired("get a fresh token from auth")
+            return known[1]
+        expires, identity = await self._verify(token, now)
+        self._verified[token] = (expires, identity)
+        if len(self._verified) > _VERIFIED_TOKENS:
+            self._verified.popitem(last=False)
+        return identity
+
+    async def _verify(self, token: str, now: float) -> tuple[float, Identity]:
+        try:
+            kid = jwt.get_unverified_header(token).get("kid", "")
+            key = await self._keys.key(kid)
+            if key is None:
+                raise Unauthenticated("the token was signed with a key that auth does not publish")
+            claims = jwt.decode(
+                token,
+                key.key,
+                algorithms=["EdDSA"],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                # Time is checked below against our own clock, which tests can hold still.
+                options={
+                    "require": ["exp", "iat", "sub"],
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
+            )
+            expires = float(claims["exp"])
+            identity = Identity(id=claims["sub"], name=claims["name"], roles=tuple(Role(r) for r in claims["roles"]))
+        except DependencyUnavailable:
+            raise
+        except (jwt.InvalidTokenError, KeyError, ValueError, TypeError) as error:
+            raise Unauthenticated(f"the access token is not valid: {error}") from None
+        if expires <= now:
+            raise TokenExpired("get a fresh token from auth")
+        return expires, identity
+
+
+def caller(request: Request) -> Identity:
+    """The authenticated caller of this request (FastAPI dependency)."""
+    identity = request.scope.get("acgs_identity")
+    if not isinstance(identity, Identity):
+        raise Unauthenticated("this endpoint needs a caller")
+    return identity
+
+
+def require(*roles: Role) -> Any:
+    """A FastAPI dependency: the caller, who must hold one of `roles`; raises Forbidden naming them otherwise."""
+
+    def check(identity: Identity = Depends(caller)) -> Identity:
+        if not set(roles) & set(identity.roles):
+            names = " or ".join(f"`{role}`" for role in roles)
+            raise Forbidden(f"this needs the role {names}; `{identity.name}` has {', '.join(identity.roles) or 'none'}")
+        return identity
+
+    return Depends(check)

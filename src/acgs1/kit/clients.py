@@ -1,0 +1,209 @@
+"""Calls to other parts: a deadline, a breaker, retries where a repeat is harmless, the caller's trace, a service token."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from acgs1.contracts.auth import AccessToken
+from acgs1.core.clock import Clock
+from acgs1.core.errors import ErrorItem
+from acgs1.core.ids import new_id
+from acgs1.kit.breaker import CircuitBreaker, CircuitOpenError
+from acgs1.kit.errors import DependencyUnavailable, UpstreamRejected
+from acgs1.kit.telemetry import OUTBOUND, request_id_var, traceparent
+
+Answer = TypeVar("Answer", bound=BaseModel)
+Token = Callable[[], Awaitable[str]]
+
+_ATTEMPTS = 3
+_FIRST_PAUSE = 0.05
+
+
+class _ServerFault(Exception):
+    """The other side failed or did not answer: counts against its breaker."""
+
+
+class PartClient:
+    """Speaks to one other part. Every call ends within `deadline` seconds, retries included.
+
+    Raises DependencyUnavailable when the part is gone, too slow or behind an open breaker; UpstreamRejected, with the part's own code and
+    status, when it refuses the request.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        target: str,
+        base_url: str,
+        http: httpx.AsyncClient,
+        breaker: CircuitBreaker,
+        token: Token | None,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._base_url = base_url
+        self._http = http
+        self._breaker = breaker
+        self._token = token
+
+    async def get(
+        self, path: str, answer: type[Answer], *, params: Mapping[str, Any] | None = None, deadline: float = 5.0
+    ) -> Answer:
+        return self._parse(await self._call("GET", path, params=params, deadline=deadline), answer)
+
+    async def get_json(self, path: str, *, deadline: float = 5.0) -> dict[str, Any]:
+        return (await self._call("GET", path, deadline=deadline)).json()
+
+    async def post(
+        self,
+        path: str,
+        body: BaseModel,
+        answer: type[Answer],
+        *,
+        deadline: float = 5.0,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """POST `body`. Retries are safe because every call carries an idempotency key: the one given, or one made here."""
+        return self._parse(
+            await self._call("POST", path, body=body, deadline=deadline, key=idempotency_key or new_id("idk")), answer
+        )
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: BaseModel | None = None,
+        deadline: float,
+        key: str | None = None,
+    ) -> httpx.Response:
+        try:
+            async with asyncio.timeout(deadline):
+                for attempt in range(1, _ATTEMPTS + 1):
+                    try:
+                        return await self._once(method, path, params, body, key, deadline)
+                    except _ServerFault:
+                        if attempt == _ATTEMPTS:
+                            raise
+                        await asyncio.sleep(_FIRST_PAUSE * 4 ** (attempt - 1))  # back-off between tries
+        except CircuitOpenError:
+            raise self._gone("its circuit breaker is open", "rejected") from None
+        except TimeoutError:
+            raise self._gone(f"no answer within {deadline:g} s", "timeout") from None
+        except _ServerFault as fault:
+            raise self._gone(str(fault), "failed") from fault
+        raise AssertionError("INVARIANT: the loop returns or raises")
+
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        body: BaseModel | None,
+        key: str | None,
+        deadline: float,
+    ) -> httpx.Response:
+        headers = {"Accept": "application/json"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {await self._token()}"
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        if request_id := request_id_var.get():
+            headers["X-Request-Id"] = request_id
+        if trace := traceparent():
+            headers["Traceparent"] = trace
+        content = None
+        if body is not None:
+            content = body.model_dump_json()
+            headers["Content-Type"] = "application/json"
+        async with self._breaker:
+            try:
+                response = await self._http.request(
+                    method, self._base_url + path, params=params, content=content, headers=headers, timeout=deadline
+                )
+            except httpx.HTTPError as error:
+                raise _ServerFault(f"{type(error).__name__}: {error}") from error
+            if response.status_code >= 500:
+                raise _ServerFault(f"it answered {response.status_code}")
+        if response.status_code >= 400:
+            OUTBOUND.labels(self._source, self._target, "refused").inc()
+            raise self._refused(response)
+        OUTBOUND.labels(self._source, self._target, "ok").inc()
+        return response
+
+    def _gone(self, why: str, outcome: str) -> DependencyUnavailable:
+        OUTBOUND.labels(self._source, self._target, outcome).inc()
+        return DependencyUnavailable(f"`{self._target}` is not available: {why}")
+
+    def _refused(self, response: httpx.Response) -> UpstreamRejected:
+        try:
+            problem = response.json()
+            items = tuple(
+                ErrorItem(e["detail"], e.get("pointer"), e.get("line"), e.get("column"))
+                for e in problem.get("errors", [])
+            )
+            code, detail = str(problem["code"]), str(problem["detail"])
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+            code, detail, items = "upstream_rejected", f"`{self._target}` answered {response.status_code}", ()
+        return UpstreamRejected(
+            detail, upstream=self._target, upstream_code=code, status=response.status_code, items=items
+        )
+
+    def _parse(self, response: httpx.Response, answer: type[Answer]) -> Answer:
+        try:
+            return answer.model_validate_json(response.content)
+        except ValidationError as error:
+            raise self._gone(
+                f"its answer is not a `{answer.__name__}`: {error.error_count()} errors", "failed"
+            ) from error
+
+
+class ServiceToken:
+    """This service's own access token, by client credentials (RFC 6749, section 4.4), renewed at four fifths of its life."""
+
+    def __init__(
+        self, service: str, secret: str, auth_url: str, http: httpx.AsyncClient, clock: Clock, breaker: CircuitBreaker
+    ) -> None:
+        self._service = service
+        self._secret = secret
+        self._url = f"{auth_url}/oauth2/token"
+        self._http = http
+        self._clock = clock
+        self._breaker = breaker
+        self._token = ""
+        self._renew_at = float("-inf")
+        self._ends_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def __call__(self) -> str:
+        if self._clock.monotonic() < self._renew_at:
+            return self._token
+        async with self._lock:
+            now = self._clock.monotonic()
+            if now < self._renew_at:
+                return self._token
+            try:
+                fresh = await self._fetch()
+            except (httpx.HTTPError, CircuitOpenError, _ServerFault) as error:
+                # While auth is away the old token serves until it ends.
+                if now < self._ends_at:
+                    return self._token
+                raise DependencyUnavailable(f"`auth` gave no service token: {error}") from error
+            self._token = fresh.access_token
+            self._renew_at = now + fresh.expires_in * 0.8
+            self._ends_at = now + fresh.expires_in - 5
+            return self._token
+
+    async def _fetch(self) -> AccessToken:
+        async with self._breaker:
+            response = await self._http.post(
+                self._url, data={"grant_type": "client_credentials"}, auth=(self._service, self._secret), timeout=3.0
+            )
+            if response.status_code != 200:
+                raise _ServerFault(f"it answered {response.status_code}")
+        return AccessToken.model_validate_json(response.content)

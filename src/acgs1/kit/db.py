@@ -1,0 +1,191 @@
+"""One database per service: a SQLite file by default, a PostgreSQL schema by URL. The same code runs on both."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import DateTime, MetaData, Select, TypeDecorator, event, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.types import JSON
+
+from acgs1.kit.errors import InvalidCursor
+from acgs1.kit.home import Home
+from acgs1.kit.settings import PlatformSettings
+
+R = TypeVar("R")
+Row = TypeVar("Row")
+
+NAMING = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+
+
+def metadata() -> MetaData:
+    """Fresh metadata with stable constraint names, so that migrations can name what they change."""
+    return MetaData(naming_convention=NAMING)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime. SQLite keeps none of that by itself, so this does."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: object) -> datetime | None:  # noqa: ARG002 - the base names it
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("an instant needs a time zone before it is stored")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: object) -> datetime | None:  # noqa: ARG002 - the base names it
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class Database:
+    """Engine and transactions of one service. `close` it when done.
+
+    Writers on SQLite take the write lock when they begin (BEGIN IMMEDIATE), so that two of them queue up (busy timeout)
+    rather than fail half-way.
+    """
+
+    def __init__(self, url: str, *, schema: str | None = None, pool_size: int = 8) -> None:
+        parsed = make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self.schema = None if self.is_sqlite else schema
+        connect_args: dict[str, Any] = {}
+        if self.is_sqlite:
+            connect_args["timeout"] = 15
+        elif schema:
+            connect_args["server_settings"] = {"search_path": schema}
+        self.engine: AsyncEngine = create_async_engine(
+            parsed, pool_size=pool_size, max_overflow=0, pool_timeout=10, connect_args=connect_args
+        )
+        if self.is_sqlite:
+            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._writing = async_sessionmaker(self.engine.execution_options(acgs_write=True), expire_on_commit=False)
+
+    @classmethod
+    def for_service(cls, service: str, settings: PlatformSettings, home: Home) -> "Database":
+        """The database that the settings give to `service`."""
+        if settings.database_url is not None:
+            return cls(settings.database_url.get_secret_value(), schema=f"acgs_{service}")
+        return cls(f"sqlite+aiosqlite:///{home.database(service)}")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[AsyncSession]:
+        """A write transaction: committed when the block ends, rolled back when it raises."""
+        async with self._writing() as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[AsyncSession]:
+        """A read-only view at one instant."""
+        async with self._sessions() as session, session.begin():
+            yield session
+
+    async def ping(self) -> None:
+        """Raises when the database does not answer."""
+        async with self.engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def migrate(self, migrations: Path | None) -> None:
+        """Bring the schema to the newest revision: the platform's own tables and those of the service in `migrations`."""
+        async with self.engine.execution_options(acgs_write=True).begin() as connection:
+            if self.schema:
+                # Two processes of one service may start at once; the lock ends with the transaction.
+                await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": self.schema})
+                await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{self.schema}"'))
+            await connection.run_sync(_upgrade, migrations)
+
+    async def close(self) -> None:
+        # A cancelled shutdown must not leave connections behind.
+        await asyncio.shield(self.engine.dispose())
+
+
+class Store(Generic[R]):
+    """Transactions that hand out a service's repository rather than a session: what `service.py` works with."""
+
+    def __init__(self, database: Database, repository: Callable[[AsyncSession], R]) -> None:
+        self._database = database
+        self._repository = repository
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[R]:
+        async with self._database.transaction() as session:
+            yield self._repository(session)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[R]:
+        async with self._database.reading() as session:
+            yield self._repository(session)
+
+
+async def page(
+    session: AsyncSession, statement: Select[Row], key: Any, cursor: str | None, limit: int
+) -> tuple[list[Row], str | None]:
+    """Rows of `statement` in descending order of `key` after `cursor`, and the cursor of the next page.
+
+    `key` is a column whose values order by time (UUIDv7 ids, sequence numbers); its value in the last row is the cursor.
+    Raises InvalidCursor for a cursor that cannot be one.
+    """
+    if cursor is not None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", cursor):
+            raise InvalidCursor(f"`{cursor[:80]}` is not a cursor of this list; leave it out to start at the newest")
+        statement = statement.where(key < cursor)
+    rows = list((await session.scalars(statement.order_by(key.desc()).limit(limit + 1))).all())
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return rows, str(getattr(rows[-1], key.key)) if more else None
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    # The driver would otherwise begin transactions on its own terms.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA busy_timeout = 15000")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get("acgs_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _upgrade(connection: Connection, migrations: Path | None) -> None:
+    # Imported here: only needed at start, and heavy.
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    kit = Path(__file__).parent / "migrations"
+    locations = [str(kit / "platform"), *([str(migrations)] if migrations else [])]
+    config = Config()
+    config.set_main_option("script_location", str(kit))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", "\n".join(locations))
+    scripts = ScriptDirectory.from_config(config)
+
+    def upgrade(revision: Any, _: Any) -> Any:
+        return scripts._upgrade_revs("heads", revision)  # pyright: ignore[reportPrivateUsage]
+
+    with EnvironmentContext(config, scripts, fn=upgrade) as environment:
+        environment.configure(connection=connection, target_metadata=None)
+        environment.run_migrations()

@@ -1,0 +1,106 @@
+"""The outbox: a service's events, written with the change that made them true, then delivered to the log until acknowledged."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from acgs1.contracts.events import Event
+from acgs1.core.clock import Clock
+from acgs1.core.errors import DomainError
+from acgs1.kit.db import Database, Instant, Json, metadata
+from acgs1.kit.telemetry import OUTBOX_PENDING
+
+_log = structlog.get_logger()
+
+OUTBOX = sa.Table(
+    "outbox",
+    metadata(),
+    sa.Column("sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("event_id", sa.String(80), nullable=False, unique=True),
+    sa.Column("event", Json, nullable=False),
+    sa.Column("recorded_at", Instant(), nullable=False),
+)
+
+Deliver = Callable[[list[Event]], Awaitable[None]]
+"""Hands events to the log; returns once all are durable there; raises DomainError when they may not be."""
+
+
+class Recorder:
+    """Base of repositories: `record` puts an event into the outbox of the transaction at hand."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
+
+    async def record(self, event: Event) -> None:
+        await self.session.execute(
+            OUTBOX.insert().values(event_id=event.id, event=event.model_dump(mode="json"), recorded_at=event.time)
+        )
+
+
+class OutboxRelay:
+    """Delivers the outbox in order. An event leaves the table only after the log has acknowledged it, so a crash at any point
+    delivers it again, and the log deduplicates by event id."""
+
+    def __init__(
+        self,
+        service: str,
+        database: Database,
+        deliver: Deliver,
+        clock: Clock,
+        *,
+        batch: int = 200,
+        idle_seconds: float = 0.25,
+        most_seconds: float = 15.0,
+    ) -> None:
+        self._service = service
+        self._database = database
+        self._deliver = deliver
+        self._clock = clock
+        self._batch = batch
+        self._idle = idle_seconds
+        self._most = most_seconds
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Deliver until `stop`. While the log is away the pause between tries doubles, up to `most_seconds`."""
+        pause = self._idle
+        while not self._stopping.is_set():
+            try:
+                delivered = await self.deliver_once()
+                pause = self._idle
+            except DomainError as error:
+                _log.warning("outbox_delivery_failed", code=error.code, detail=error.detail)
+                delivered = 0
+                pause = min(pause * 2, self._most)
+            if delivered < self._batch:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), pause)
+
+    async def deliver_once(self) -> int:
+        """Deliver one batch and return how many events it held."""
+        async with self._database.reading() as session:
+            rows = (
+                await session.execute(
+                    sa.select(OUTBOX.c.sequence, OUTBOX.c.event).order_by(OUTBOX.c.sequence).limit(self._batch)
+                )
+            ).all()
+        OUTBOX_PENDING.labels(self._service).set(len(rows))
+        if not rows:
+            return 0
+        await self._deliver([Event.model_validate(row.event) for row in rows])
+        async with self._database.transaction() as session:
+            await session.execute(OUTBOX.delete().where(OUTBOX.c.sequence.in_([row.sequence for row in rows])))
+        return len(rows)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def oldest(self) -> datetime | None:
+        """When the oldest undelivered event was recorded; None when all are delivered."""
+        async with self._database.reading() as session:
+            return await session.scalar(sa.select(sa.func.min(OUTBOX.c.recorded_at, type_=Instant())))

@@ -1,0 +1,141 @@
+"""What one running service stands on: settings, home, clock, database, identity, clients, outbox. Owned by the app's lifespan."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from acgs1.contracts.events import Event, EventBatch, Receipts
+from acgs1.core.clock import Clock, SystemClock
+from acgs1.core.errors import DomainError
+from acgs1.kit.access import Authenticator, KeySource, PublishedKeys
+from acgs1.kit.breaker import breakers
+from acgs1.kit.clients import PartClient, ServiceToken
+from acgs1.kit.db import Database
+from acgs1.kit.home import Home
+from acgs1.kit.idempotency import IdempotencyRecords
+from acgs1.kit.outbox import OutboxRelay
+from acgs1.kit.settings import PlatformSettings
+from acgs1.kit.telemetry import configure_logging
+
+_log = structlog.get_logger()
+
+
+class Platform:
+    """Async context manager: starts the shared parts of a service in order and stops them in reverse.
+
+    `migrations` is the service's folder of Alembic revisions; None for a part without a database of its own. `keys` replaces auth's
+    published keys (auth itself reads its own).
+    """
+
+    def __init__(
+        self,
+        service: str,
+        settings: PlatformSettings,
+        *,
+        migrations: Path | None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.service = service
+        self.settings = settings
+        self.clock: Clock = clock or SystemClock()
+        self.home = Home(settings.home)
+        self.database = Database.for_service(service, settings, self.home)
+        self.idempotency = IdempotencyRecords(self.database, self.clock)
+        self.http = httpx.AsyncClient(
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=32),
+            follow_redirects=False,
+            trust_env=False,
+        )
+        self._migrations = migrations
+        self._tasks: list[asyncio.Task[None]] = []
+        self._checks: dict[str, Callable[[], Any]] = {}
+        self._token = ServiceToken(
+            service,
+            self.home.service_secret(service),
+            settings.url("auth"),
+            self.http,
+            self.clock,
+            breakers().get(f"{service}->auth.token"),
+        )
+        keys = PublishedKeys(
+            lambda: self.client("auth", anonymous=True).get_json("/.well-known/jwks.json", deadline=3.0),
+            self.home.cache / f"jwks-{service}.json",
+            self.clock,
+        )
+        self.authenticator = Authenticator(keys, self.clock)
+
+    def trust(self, keys: KeySource) -> None:
+        """Verify tokens with `keys` rather than with auth's published ones (auth itself does)."""
+        self.authenticator = Authenticator(keys, self.clock)
+
+    def client(self, target: str, *, anonymous: bool = False) -> PartClient:
+        """A client for another part, with this service's token unless `anonymous`."""
+        return PartClient(
+            self.service,
+            target,
+            self.settings.url(target),
+            self.http,
+            breakers().get(f"{self.service}->{target}"),
+            None if anonymous else self._token,
+        )
+
+    def add_check(self, name: str, check: Callable[[], Any]) -> None:
+        """Name a dependency for `/health`: `check` is awaited and raises when the dependency is not there."""
+        self._checks[name] = check
+
+    def spawn(self, name: str, work: Callable[[], Any]) -> None:
+        """Run a background job until the service stops. A job that raises is logged and started again after a second."""
+
+        async def supervised() -> None:
+            while True:
+                try:
+                    return await work()
+                except Exception as error:  # noqa: BLE001 - a job's failure must not end the service
+                    _log.error("job_failed", job=name, exc_info=error)
+                    await asyncio.sleep(1.0)
+
+        self._tasks.append(asyncio.create_task(supervised(), name=name))
+
+    async def check(self) -> dict[str, str]:
+        """Each dependency: `ok`, or what is wrong."""
+        checks = {"database": self.database.ping, **self._checks}
+
+        async def one(check: Callable[[], Any]) -> str:
+            try:
+                async with asyncio.timeout(2.0):
+                    await check()
+            except (DomainError, SQLAlchemyError, OSError, TimeoutError) as error:
+                return f"failed: {type(error).__name__}"
+            return "ok"
+
+        results = await asyncio.gather(*(one(check) for check in checks.values()))
+        return dict(zip(checks, results, strict=True))
+
+    def deliver_to_log(self) -> None:
+        """Start delivering this service's outbox to integrity."""
+        client = self.client("integrity")
+
+        async def deliver(events: list[Event]) -> None:
+            await client.post("/api/v1/events", EventBatch(events=events), Receipts, deadline=10.0)
+
+        self.relay = OutboxRelay(self.service, self.database, deliver, self.clock)
+        self.spawn("outbox", self.relay.run)
+
+    async def __aenter__(self) -> Self:
+        configure_logging(self.service, self.settings.log_level)
+        await self.database.migrate(self._migrations)
+        _log.info("started", port=self.settings.port(self.service))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.http.aclose()
+        await self.database.close()
+        _log.info("stopped")

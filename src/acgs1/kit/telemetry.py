@@ -1,0 +1,88 @@
+"""Logs and metrics. One line per event; ids bound to it; never a secret, a token or a personal payload."""
+
+import logging
+import re
+import secrets
+import sys
+from contextvars import ContextVar
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
+trace_var: ContextVar[tuple[str, str] | None] = ContextVar("trace", default=None)
+"""(trace id, span id) of the request being served: W3C Trace Context."""
+
+_TRACEPARENT = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$")
+_SECRET_NAMES = re.compile(r"password|secret|token|authorization|cookie|private_key", re.IGNORECASE)
+
+REQUESTS = Counter("acgs_http_requests", "Requests answered", ["service", "method", "route", "status"])
+LATENCY = Histogram(
+    "acgs_http_request_seconds",
+    "Time to answer a request",
+    ["service", "method", "route"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+OUTBOUND = Counter("acgs_outbound_requests", "Calls to other parts", ["service", "target", "outcome"])
+OUTBOX_PENDING = Gauge("acgs_outbox_pending", "Events not yet acknowledged by the log", ["service"])
+
+
+def parse_traceparent(header: str | None) -> tuple[str, str]:
+    """(trace id, new span id) for a request: continues the caller's trace or starts one (W3C Trace Context, section 3.2)."""
+    match = _TRACEPARENT.match(header or "")
+    trace_id = match.group(1) if match and match.group(1) != "0" * 32 else secrets.token_hex(16)
+    return trace_id, secrets.token_hex(8)
+
+
+def traceparent() -> str | None:
+    """The header that carries the current trace to another service."""
+    trace = trace_var.get()
+    return f"00-{trace[0]}-{trace[1]}-01" if trace else None
+
+
+def _bind_ids(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    if request_id := request_id_var.get():
+        event["request_id"] = request_id
+    if trace := trace_var.get():
+        event["trace_id"] = trace[0]
+    return event
+
+
+def _redact(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    for name in event:
+        if _SECRET_NAMES.search(name):
+            event[name] = "[redacted]"
+    return event
+
+
+def configure_logging(service: str, level: str) -> None:
+    """Send structlog and the standard library's loggers to standard output as JSON lines."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        _bind_ids,
+        _redact,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.dict_tracebacks,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING if level != "debug" else logging.DEBUG)

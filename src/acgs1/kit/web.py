@@ -1,0 +1,227 @@
+"""The app factory: every service answers alike, whatever it is for."""
+
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from acgs1 import __version__
+from acgs1.contracts.auth import Role
+from acgs1.contracts.common import Health, Problem, ProblemItem
+from acgs1.core.errors import DomainError, ErrorItem
+from acgs1.kit.access import require
+from acgs1.kit.errors import STATUS, InvalidRequest, NotFound, UpstreamRejected
+from acgs1.kit.idempotency import IdempotentRoute
+from acgs1.kit.middleware import BodyLimit, Guard, Observe
+from acgs1.kit.platform import Platform
+from acgs1.kit.settings import PlatformSettings
+
+SERVICE_VERSION = __version__
+
+_log = structlog.get_logger()
+
+PUBLIC = frozenset({"/health", "/health/live", "/health/ready", "/openapi.json"})
+"""Paths of every service that answer without a token."""
+
+PROBLEM_JSON = "application/problem+json"
+
+Lifespan = Callable[[FastAPI, Platform], AbstractAsyncContextManager[None]]
+
+
+def create_service(
+    service: str,
+    settings: PlatformSettings,
+    *,
+    description: str,
+    routers: Sequence[APIRouter],
+    statuses: Mapping[type[DomainError], int],
+    wire: Lifespan,
+    platform: Callable[[], Platform],
+    public: frozenset[str] = frozenset(),
+) -> FastAPI:
+    """The ASGI application of one service.
+
+    `wire(app, platform)` puts the service's objects on `app.state` for as long as the app lives; `statuses` maps the service's own
+    errors to HTTP; `public` lists further paths that answer without a token. Everything else needs one.
+    """
+    all_statuses = {**STATUS, **statuses}
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with platform() as running:
+            app.state.platform = running
+            async with wire(app, running):
+                app.state.ready = True
+                try:
+                    yield
+                finally:
+                    app.state.ready = False
+
+    app = FastAPI(
+        title=f"ACGS-1 {service.replace('_', ' ')}",
+        version=SERVICE_VERSION,
+        description=description,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses={"default": {"model": Problem, "content": {PROBLEM_JSON: {}}, "description": "Problem (RFC 9457)"}},
+    )
+    app.state.ready = False
+    app.state.service_name = service
+    app.state.public = PUBLIC | public
+    # For the test that provokes every declared error.
+    app.state.statuses = all_statuses
+
+    def problem(request_scope: Scope, error: DomainError) -> JSONResponse:
+        return _problem_response(request_scope, error, _status(error, all_statuses))
+
+    async def respond(scope: Scope, receive: Receive, send: Send, error: DomainError) -> None:
+        await problem(scope, error)(scope, receive, send)
+
+    @app.exception_handler(DomainError)
+    async def _domain(request: Request, error: DomainError) -> Response:
+        return problem(request.scope, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(request: Request, error: RequestValidationError) -> Response:
+        return problem(request.scope, _invalid(error))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:
+            return problem(request.scope, NotFound(f"`{request.method} {request.url.path}` is not an endpoint here"))
+        return _problem(
+            request.scope, error.status_code, "http_error", str(error.detail), str(error.detail), (), error.headers
+        )
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> Response:
+        # The cause goes to the log, never to the caller.
+        _log.error("unexpected_error", exc_info=error)
+        detail = "the error has been logged under this request id"
+        return _problem(request.scope, 500, "internal_error", "The service failed", detail, ())
+
+    health = _health_router(service)
+    app.include_router(health)
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(Guard, public=app.state.public, respond=respond)
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, respond=respond)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.allowed_origins),
+        allow_credentials=True,
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id", "Traceparent"],
+        expose_headers=["X-Request-Id"],
+        max_age=600,
+    )
+    app.add_middleware(Observe, service=service)
+    return app
+
+
+def api_router() -> APIRouter:
+    """A router for `/api/v1` whose POSTs honour `Idempotency-Key`."""
+    return APIRouter(prefix="/api/v1", route_class=IdempotentRoute)
+
+
+def _health_router(service: str) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+    started = time.monotonic()
+
+    async def check(request: Request, response: Response) -> Health:
+        dependencies: dict[str, str] = {}
+        status = "unhealthy"
+        if request.app.state.ready:
+            dependencies = await request.app.state.platform.check()
+            status = "healthy" if all(v in {"ok", "idle"} for v in dependencies.values()) else "degraded"
+            if dependencies.get("database", "ok") != "ok":
+                status = "unhealthy"
+        if status == "unhealthy":
+            response.status_code = 503
+        return Health(
+            service=service,
+            version=SERVICE_VERSION,
+            status=status,
+            uptime_seconds=round(time.monotonic() - started, 3),
+            dependencies=dependencies,
+        )
+
+    router.add_api_route("/health", check, methods=["GET"], summary="Live, ready, and on what it depends")
+    router.add_api_route("/health/ready", check, methods=["GET"], summary="Whether it can serve")
+
+    @router.get("/health/live", summary="Whether the process answers")
+    async def _live() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get(
+        "/metrics", summary="Prometheus metrics", dependencies=[require(Role.OPERATOR, Role.ADMIN, Role.SERVICE)]
+    )
+    async def _metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _status(error: DomainError, statuses: Mapping[type[DomainError], int]) -> int:
+    if isinstance(error, UpstreamRejected):
+        return error.status
+    return next((statuses[kind] for kind in type(error).__mro__ if kind in statuses), 400)
+
+
+def _problem_response(scope: Scope, error: DomainError, status: int) -> JSONResponse:
+    code = error.upstream_code if isinstance(error, UpstreamRejected) else error.code
+    headers = {"WWW-Authenticate": 'Bearer realm="acgs1"'} if status == 401 else None
+    if status == 503:
+        headers = {"Retry-After": "1"}
+    return _problem(scope, status, code, error.title, error.detail, error.items, headers)
+
+
+def _problem(
+    scope: Scope,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    items: Sequence[ErrorItem],
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    body = Problem(
+        type=f"urn:acgs1:problem:{code}",
+        title=title,
+        status=status,
+        code=code,
+        detail=detail,
+        instance=scope.get("path"),
+        request_id=scope.get("acgs_request_id"),
+        errors=[ProblemItem(detail=i.detail, pointer=i.pointer, line=i.line, column=i.column) for i in items],
+    )
+    return JSONResponse(
+        body.model_dump(mode="json", exclude_none=True), status, headers=headers, media_type=PROBLEM_JSON
+    )
+
+
+def _invalid(error: RequestValidationError) -> InvalidRequest:
+    items = tuple(
+        ErrorItem(detail=str(e["msg"]), pointer="/" + "/".join(_pointer_part(p) for p in e["loc"]))
+        for e in _errors(error)
+    )
+    first = items[0]
+    return InvalidRequest(f"{first.pointer}: {first.detail}", items=items)
+
+
+def _errors(error: RequestValidationError) -> Sequence[Mapping[str, Any]]:
+    return error.errors()
+
+
+def _pointer_part(part: object) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")

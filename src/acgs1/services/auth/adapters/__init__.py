@@ -1,0 +1,1 @@
+"""What auth uses from outside: argon2 and key files."""

@@ -1,0 +1,35 @@
+"""How auth is put together."""
+
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from acgs1.kit.db import Store
+from acgs1.kit.home import write_private
+from acgs1.kit.platform import Platform
+from acgs1.services.auth.adapters.passwords import Argon2Passwords
+from acgs1.services.auth.adapters.tokens import JwtSigner
+from acgs1.services.auth.repository import AuthRepository
+from acgs1.services.auth.service import AuthService
+
+
+@asynccontextmanager
+async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
+    """Builds the service, makes the first administrator on the first start, delivers events."""
+    service = AuthService(
+        Store(platform.database, AuthRepository),
+        Argon2Passwords(),
+        JwtSigner(platform.home.keys("auth")),
+        platform.clock,
+        platform.home.service_secret_hashes(),
+    )
+    # The password is on disk before the account exists: a crash between the two leaves a file that the next start uses.
+    if not platform.home.admin_password.exists():
+        write_private(platform.home.admin_password, secrets.token_urlsafe(24).encode() + b"\n")
+    await service.bootstrap(platform.home.admin_password.read_text().strip())
+    platform.trust(service)
+    platform.deliver_to_log()
+    app.state.service = service
+    yield

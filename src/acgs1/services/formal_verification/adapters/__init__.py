@@ -1,0 +1,1 @@
+"""What the room needs from outside: the kernel and its workers, signatures."""

@@ -1,0 +1,1 @@
+"""Everything that speaks Cedar or SMT-LIB. Runs inside worker processes: the service itself never imports a solver."""
