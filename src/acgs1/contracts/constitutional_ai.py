@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Literal
 
+from pydantic import Field
+
 from acgs1.contracts.common import Message, Sha256
 from acgs1.contracts.constitution import Constitution, Principle
 
@@ -21,6 +23,7 @@ class ConstitutionVersion(Message):
     created_at: datetime
     in_force_at: datetime | None
     ledger_signature: str | None
+    refusal: str | None = Field(description="why the last attempt to adopt it failed")
 
 
 class ConstitutionDocument(Message):

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from acgs1.contracts.common import Message, Sha256
 from acgs1.contracts.constitution import Constitution
+from acgs1.contracts.events import Commitment
 from acgs1.contracts.formal_verification import Certificate, PolicyText
 
 # --- the vote --------------------------------------------------------------------------------------------------------
@@ -157,7 +158,12 @@ class Resource(_Open):
 
 
 class EvaluationRequest(_Open):
-    """AuthZEN Authorization API 1.0, section 6."""
+    """AuthZEN Authorization API 1.0, section 6.
+
+    `properties` of subject and resource are their Cedar attributes, which the enforcement point takes from the system of record.
+    `context.approval` = `{"id": "apr_..."}` names a granted approval (access request and approval profile, re-evaluation); the Cedar
+    attribute `context.approved` is set by the decision point alone, and a value sent by the caller is not looked at.
+    """
 
     subject: Subject
     action: Action
@@ -166,15 +172,37 @@ class EvaluationRequest(_Open):
 
 
 class EvaluationResponse(_Open):
-    """AuthZEN 1.0, section 6.2. `context` carries decision id, reason, determining policies, principles and, on a deny that a person
-    could turn into an allow, how to request approval."""
+    """AuthZEN 1.0, section 6.2. `context` is a DecisionContext."""
 
     decision: bool
     context: dict[str, JsonValue] = {}
 
 
+class AccessRequest(Message):
+    """How to ask a person to approve the denied request: POST a NewApproval to `endpoint` before `expires_at`."""
+
+    endpoint: str
+    expires_at: datetime
+
+
+class DecisionContext(Message):
+    """Why it was decided so. `reason` is one of `allowed`, `no_policy_permits`, `policy_forbids`, `constitution_forbids`,
+    `approval_required`, `invalid_request`, `evaluation_error`, `no_active_bundle`, `not_recorded`."""
+
+    evaluation_id: str
+    evaluated_at: datetime
+    reason: str
+    detail: str
+    policies: list[str] = Field(default=[], description="determining policies and guards")
+    principles: list[str] = Field(default=[], description="principles that those policies stand for")
+    bundle: str | None = None
+    access_request: AccessRequest | None = Field(
+        default=None, description="set exactly when reason is `approval_required`"
+    )
+
+
 class DecisionRecord(Message):
-    """What goes into the log for one decision."""
+    """What goes into the log for one decision: no argument of the call in the clear."""
 
     id: str
     time: datetime
@@ -182,8 +210,8 @@ class DecisionRecord(Message):
     reason: str
     subject: str
     action: str
-    resource: str
-    request_digest: Sha256
+    resource_type: str
+    request: Commitment = Field(description="commitment to the whole request; the opening stays in this service")
     bundle_hash: Sha256 | None
     determining_policies: list[str]
     principles: list[str]
@@ -192,6 +220,14 @@ class DecisionRecord(Message):
 
 
 # --- approvals -------------------------------------------------------------------------------------------------------
+
+
+class DecisionDocument(Message):
+    """A decision with the request that was decided, which the log holds only as a commitment. `salt` (hex) opens the commitment."""
+
+    record: DecisionRecord
+    request: EvaluationRequest
+    salt: str
 
 
 class NewApproval(Message):

@@ -41,6 +41,12 @@ def traceparent() -> str | None:
     return f"00-{trace[0]}-{trace[1]}-01" if trace else None
 
 
+# Local variables stay out of tracebacks: they hold tokens and personal data.
+_EXCEPTIONS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
+)
+
+
 def _bind_ids(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     if request_id := request_id_var.get():
         event["request_id"] = request_id
@@ -66,7 +72,7 @@ def configure_logging(service: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[*shared, structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()],
+        processors=[*shared, _EXCEPTIONS, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),
         cache_logger_on_first_use=True,
@@ -78,7 +84,7 @@ def configure_logging(service: str, level: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.dict_tracebacks,
+                _EXCEPTIONS,
                 structlog.processors.JSONRenderer(),
             ],
         )

@@ -4,6 +4,8 @@ import hmac
 import secrets
 from datetime import datetime
 
+from pydantic import JsonValue
+
 from acgs1.contracts.auth import (
     AccessToken,
     Agent,
@@ -18,7 +20,7 @@ from acgs1.contracts.auth import (
     User,
 )
 from acgs1.contracts.common import Page
-from acgs1.contracts.events import Event
+from acgs1.contracts.events import Event, new_event
 from acgs1.core.clock import Clock
 from acgs1.core.hashing import text_hash
 from acgs1.core.ids import new_id
@@ -174,6 +176,7 @@ class AuthService:
             new_id("agt"), request.name, request.description, by.id, text_hash(secret), active=True, created_at=now
         )
         async with self._accounts.transaction() as records:
+            await _existing_user(records, by.id)
             if await records.agent_named(request.name):
                 raise NameTaken(f"`{request.name}` is in use; choose another name")
             await records.add_agent(agent)
@@ -230,18 +233,8 @@ async def _existing_user(records: Records, user_id: str) -> UserAccount:
     return user
 
 
-def _event(kind: str, actor: str, subject: str, at: datetime, **data: object) -> Event:
-    return Event.model_validate(
-        {
-            "id": new_id("evt"),
-            "type": kind,
-            "time": at,
-            "service": "auth",
-            "actor": actor,
-            "subject": subject,
-            "data": data,
-        }
-    )
+def _event(kind: str, actor: str, subject: str, at: datetime, **data: JsonValue) -> Event:
+    return new_event("auth", kind, at, actor=actor, subject=subject, **data)
 
 
 def _user(user: UserAccount) -> User:

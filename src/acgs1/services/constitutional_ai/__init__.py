@@ -1,0 +1,1 @@
+"""Principles and constitutions: what the people responsible have decided."""

@@ -1,0 +1,1 @@
+"""What constitutional_ai uses from outside: the kernel and policy governance."""

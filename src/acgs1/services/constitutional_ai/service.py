@@ -1,0 +1,180 @@
+"""Use cases: writing, checking and adopting a constitution."""
+
+import asyncio
+
+from pydantic import JsonValue
+
+from acgs1.contracts.auth import Identity
+from acgs1.contracts.common import Page
+from acgs1.contracts.constitution import Constitution
+from acgs1.contracts.constitutional_ai import Check, ConstitutionDocument, ConstitutionVersion, PrincipleInForce
+from acgs1.contracts.events import Event, new_event
+from acgs1.core.clock import Clock
+from acgs1.core.errors import DomainError
+from acgs1.services.constitutional_ai.domain import StoredConstitution
+from acgs1.services.constitutional_ai.errors import (
+    AdoptionInProgress,
+    AmendmentNeedsVote,
+    ConstitutionNotFound,
+    NoConstitutionInForce,
+)
+from acgs1.services.constitutional_ai.ports import Checker, Constitutions, Ledger
+
+
+class ConstitutionService:
+    """All of constitutional_ai. `wake` is set when there is an adoption to carry through."""
+
+    def __init__(self, store: Constitutions, checker: Checker, ledger: Ledger, clock: Clock) -> None:
+        self._store = store
+        self._checker = checker
+        self._ledger = ledger
+        self._clock = clock
+        self.wake = asyncio.Event()
+        self._changed = asyncio.Condition()
+
+    async def check(self, constitution: Constitution) -> Check:
+        """Compile every invariant against the schema; raises InvalidConstitution with the place of every fault."""
+        guards = await asyncio.to_thread(self._checker.guards, constitution)
+        silent = [p.id for p in constitution.principles if not p.invariants]
+        return Check(hash=constitution.hash, guards=guards, principles_without_invariants=silent)
+
+    async def draft(self, constitution: Constitution, by: Identity) -> ConstitutionVersion:
+        """Keep a constitution that passes `check`. The same content is the same constitution: keeping it twice changes nothing."""
+        await self.check(constitution)
+        now = self._clock.now()
+        stored = StoredConstitution(
+            hash=constitution.hash,
+            constitution=constitution,
+            status="draft",
+            version=None,
+            created_by=by.id,
+            created_at=now,
+            in_force_at=None,
+            ledger_signature=None,
+            refusal=None,
+        )
+        async with self._store.transaction() as records:
+            if existing := await records.get(stored.hash):
+                return _version(existing)
+            await records.add(stored)
+            await records.record(self._event("constitution.drafted", by.id, stored.hash, name=constitution.name))
+        return _version(stored)
+
+    async def adopt(self, constitution_hash: str, by: Identity, wait_seconds: float) -> ConstitutionVersion:
+        """Begin the adoption of the founding constitution and wait up to `wait_seconds` for the ledger to confirm it.
+
+        The status is `adopting` when the ledger needs longer: the adoption goes on, also over a restart. Raises AmendmentNeedsVote when
+        another constitution is in force.
+        """
+        async with self._store.transaction() as records:
+            stored = _existing(await records.get(constitution_hash), constitution_hash)
+            if stored.status == "in_force":
+                return _version(stored)
+            if in_force := await records.with_status("in_force"):
+                raise AmendmentNeedsVote(
+                    f"`{in_force.constitution.name}` is in force; propose the change in policy governance"
+                )
+            adopting = await records.with_status("adopting")
+            if adopting and adopting.hash != constitution_hash:
+                raise AdoptionInProgress(
+                    f"`{adopting.constitution.name}` is on its way to the ledger; wait for its outcome"
+                )
+            if not adopting:
+                await records.set_status(constitution_hash, "adopting")
+                await records.record(self._event("constitution.adoption_begun", by.id, constitution_hash))
+        self.wake.set()
+        return await self._outcome(constitution_hash, wait_seconds)
+
+    async def carry_adoption_through(self) -> bool:
+        """One attempt at the adoption that is under way, if any; True when none is left.
+
+        Raises DependencyUnavailable when the ledger cannot be reached, to be called again.
+        """
+        async with self._store.reading() as records:
+            adopting = await records.with_status("adopting")
+        if adopting is None:
+            return True
+        try:
+            receipt = await self._ledger.ratify(adopting.constitution)
+        except DomainError as error:
+            if error.code == "dependency_unavailable":
+                raise
+            async with self._store.transaction() as records:
+                await records.set_status(adopting.hash, "draft", refusal=f"{error.code}: {error.detail}")
+                await records.record(
+                    self._event("constitution.adoption_refused", "ledger", adopting.hash, code=error.code)
+                )
+        else:
+            async with self._store.transaction() as records:
+                version, signature = receipt.constitution_version, receipt.signature
+                await records.bring_into_force(adopting.hash, version, self._clock.now(), signature)
+                data = {"version": version, "ledger_signature": signature, "name": adopting.constitution.name}
+                await records.record(self._event("constitution.adopted", adopting.created_by, adopting.hash, **data))
+        async with self._changed:
+            self._changed.notify_all()
+        return True
+
+    async def in_force(self) -> ConstitutionDocument:
+        """The constitution that binds now; raises NoConstitutionInForce before the first adoption."""
+        async with self._store.reading() as records:
+            stored = await records.with_status("in_force")
+        if stored is None:
+            raise NoConstitutionInForce(
+                "adopt one: POST /api/v1/constitutions, then /api/v1/constitutions/{hash}/adoption"
+            )
+        return ConstitutionDocument(meta=_version(stored), constitution=stored.constitution)
+
+    async def document(self, constitution_hash: str) -> ConstitutionDocument:
+        async with self._store.reading() as records:
+            stored = _existing(await records.get(constitution_hash), constitution_hash)
+        return ConstitutionDocument(meta=_version(stored), constitution=stored.constitution)
+
+    async def versions(self, cursor: str | None, limit: int) -> Page[ConstitutionVersion]:
+        async with self._store.reading() as records:
+            rows, following = await records.page(cursor, limit)
+        return Page[ConstitutionVersion](items=[_version(row) for row in rows], next_cursor=following)
+
+    async def principle(self, principle_id: str) -> PrincipleInForce:
+        document = await self.in_force()
+        for principle in document.constitution.principles:
+            if principle.id == principle_id:
+                return PrincipleInForce(constitution_hash=document.meta.hash, principle=principle)
+        raise ConstitutionNotFound(f"the constitution in force has no principle `{principle_id}`")
+
+    async def _outcome(self, constitution_hash: str, wait_seconds: float) -> ConstitutionVersion:
+        async def settled() -> ConstitutionVersion:
+            async with self._changed:
+                while True:
+                    meta = (await self.document(constitution_hash)).meta
+                    if meta.status != "adopting":
+                        return meta
+                    await self._changed.wait()
+
+        try:
+            return await asyncio.wait_for(settled(), wait_seconds)
+        except TimeoutError:
+            return (await self.document(constitution_hash)).meta
+
+    def _event(self, kind: str, actor: str, subject: str, **data: JsonValue) -> Event:
+        return new_event("constitutional_ai", kind, self._clock.now(), actor=actor, subject=subject, **data)
+
+
+def _existing(stored: StoredConstitution | None, constitution_hash: str) -> StoredConstitution:
+    if stored is None:
+        raise ConstitutionNotFound(f"`{constitution_hash}` is not a constitution here")
+    return stored
+
+
+def _version(stored: StoredConstitution) -> ConstitutionVersion:
+    return ConstitutionVersion(
+        hash=stored.hash,
+        name=stored.constitution.name,
+        status=stored.status,
+        version=stored.version,
+        principles=len(stored.constitution.principles),
+        created_by=stored.created_by,
+        created_at=stored.created_at,
+        in_force_at=stored.in_force_at,
+        ledger_signature=stored.ledger_signature,
+        refusal=stored.refusal,
+    )

@@ -1,0 +1,30 @@
+"""How constitutional_ai is put together."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+
+from acgs1.kit.db import Store
+from acgs1.kit.platform import Platform
+from acgs1.services.constitutional_ai.adapters.checker import KernelChecker
+from acgs1.services.constitutional_ai.adapters.ledger import GovernanceLedger
+from acgs1.services.constitutional_ai.jobs import carry_adoptions_through
+from acgs1.services.constitutional_ai.repository import ConstitutionRepository
+from acgs1.services.constitutional_ai.service import ConstitutionService
+
+
+@asynccontextmanager
+async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
+    """Builds the service and starts its jobs."""
+    service = ConstitutionService(
+        Store(platform.database, ConstitutionRepository),
+        KernelChecker(),
+        GovernanceLedger(platform.client("policy_governance")),
+        platform.clock,
+    )
+    platform.deliver_to_log()
+    platform.spawn("adoptions", partial(carry_adoptions_through, service))
+    app.state.service = service
+    yield
