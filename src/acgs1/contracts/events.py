@@ -37,7 +37,7 @@ class Commitment(Message):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-def new_event(service: str, kind: str, at: datetime, *, actor: str, subject: str, **data: JsonValue) -> Event:
+def new_event(service: str, kind: str, at: Instant, *, actor: str, subject: str, **data: JsonValue) -> Event:
     """An event with an id of its own; `data` becomes its payload."""
     return Event(id=new_id("evt"), type=kind, time=at, service=service, actor=actor, subject=subject, data=data)
 
