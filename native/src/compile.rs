@@ -1,0 +1,163 @@
+//! Symbolic compilation per request environment, with a bounded cache.
+//!
+//! A policy set is sliced by scope first, and the cache is keyed by the slice: changing one policy recompiles only the
+//! environments in which it can matter.
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex};
+
+use cedar_policy::{Policy, PolicySet, RequestEnv, Schema};
+use cedar_policy_symcc::{CompiledPolicy, CompiledPolicySet, SymEnv};
+use sha2::{Digest, Sha256};
+
+use crate::diagnostics::chain;
+use crate::slicing::Slicer;
+
+pub type Hash32 = [u8; 32];
+
+pub fn sha256(text: &[u8]) -> Hash32 {
+    Sha256::digest(text).into()
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A map that forgets what was not used for longest once it holds more than its bound.
+pub struct Lru<K, V> {
+    entries: Mutex<(u64, HashMap<K, (u64, V)>)>,
+    bound: usize,
+}
+
+impl<K: Eq + Hash + Clone, V: Clone> Lru<K, V> {
+    pub fn new(bound: usize) -> Self {
+        Lru { entries: Mutex::new((0, HashMap::new())), bound: bound.max(1) }
+    }
+
+    pub fn get(&self, key: &K) -> Option<V> {
+        let mut guard = self.entries.lock().ok()?;
+        let (clock, map) = &mut *guard;
+        *clock += 1;
+        let (used, value) = map.get_mut(key)?;
+        *used = *clock;
+        Some(value.clone())
+    }
+
+    pub fn put(&self, key: K, value: V) {
+        // A poisoned lock only costs the cache.
+        let Ok(mut guard) = self.entries.lock() else { return };
+        let (clock, map) = &mut *guard;
+        *clock += 1;
+        map.insert(key, (*clock, value));
+        if map.len() > self.bound {
+            // Drop the older half in one pass, so that the cost per insertion stays constant on average.
+            let mut ages: Vec<u64> = map.values().map(|(used, _)| *used).collect();
+            ages.sort_unstable();
+            if let Some(middle) = ages.get(ages.len() / 2).copied() {
+                map.retain(|_, (used, _)| *used >= middle);
+            }
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.lock().map(|g| g.1.len()).unwrap_or(0)
+    }
+}
+
+/// Why a policy cannot be compiled in an environment: not in the provable part of Cedar, or not well-typed there.
+pub type CompileResult<T> = Result<T, String>;
+
+pub struct Compiler {
+    schema: Schema,
+    slicer: Slicer,
+    environments: Lru<usize, SymEnv>,
+    sets: Lru<(Hash32, usize), CompileResult<Arc<CompiledPolicySet>>>,
+    policies: Lru<(Hash32, usize), CompileResult<Arc<CompiledPolicy>>>,
+}
+
+fn policy_hash(policy: &Policy) -> Hash32 {
+    let mut hash = Sha256::new();
+    hash.update(policy.id().to_string().as_bytes());
+    hash.update([0]);
+    hash.update(policy.to_string().as_bytes());
+    hash.finalize().into()
+}
+
+/// Identity of a set: the hash over the hashes of its policies, in order of id.
+fn set_hash(set: &PolicySet) -> Hash32 {
+    let mut hashes: Vec<Hash32> = set.policies().map(policy_hash).collect();
+    hashes.sort_unstable();
+    let mut all = Sha256::new();
+    for hash in hashes {
+        all.update(hash);
+    }
+    all.finalize().into()
+}
+
+impl Compiler {
+    pub fn new(schema: Schema, slicer: Slicer, bound: usize) -> Self {
+        Compiler {
+            schema,
+            slicer,
+            environments: Lru::new(bound),
+            sets: Lru::new(bound),
+            policies: Lru::new(bound),
+        }
+    }
+
+    pub fn cached(&self) -> usize {
+        self.sets.len() + self.policies.len()
+    }
+
+    fn symbolic(&self, index: usize, env: &RequestEnv) -> CompileResult<SymEnv> {
+        if let Some(found) = self.environments.get(&index) {
+            return Ok(found);
+        }
+        let made = SymEnv::new(&self.schema, env).map_err(|e| unsupported(&e))?;
+        self.environments.put(index, made.clone());
+        Ok(made)
+    }
+
+    pub fn set(&self, set: &PolicySet, index: usize, env: &RequestEnv) -> CompileResult<Arc<CompiledPolicySet>> {
+        let slice = self.slicer.slice(set, env).map_err(|e| format!("{e:?}"))?;
+        let key = (set_hash(&slice), index);
+        if let Some(found) = self.sets.get(&key) {
+            return found;
+        }
+        // The environment's own symbolic form, as `CompiledPolicySet::compile` would make it.
+        let made = self.symbolic(index, env).and_then(|symbolic| {
+            CompiledPolicySet::compile_with_custom_symenv(&slice, env, &self.schema, symbolic)
+                .map(Arc::new)
+                .map_err(|e| unsupported(&e))
+        });
+        self.sets.put(key, made.clone());
+        made
+    }
+
+    pub fn policy(&self, policy: &Policy, index: usize, env: &RequestEnv) -> CompileResult<Arc<CompiledPolicy>> {
+        let key = (policy_hash(policy), index);
+        if let Some(found) = self.policies.get(&key) {
+            return found;
+        }
+        let made = self.symbolic(index, env).and_then(|symbolic| {
+            CompiledPolicy::compile_with_custom_symenv(policy, env, &self.schema, symbolic)
+                .map(Arc::new)
+                .map_err(|e| unsupported(&e))
+        });
+        self.policies.put(key, made.clone());
+        made
+    }
+}
+
+/// The reason of a verdict `unknown` for an error of the symbolic compiler.
+pub fn unsupported(error: &cedar_policy_symcc::err::Error) -> String {
+    use cedar_policy_symcc::err::Error as E;
+    let mut message = chain(error);
+    if let E::PolicyNotWellTyped { errs } = error {
+        for e in errs {
+            message.push_str(": ");
+            message.push_str(&chain(e));
+        }
+    }
+    format!("unsupported: {message}")
+}

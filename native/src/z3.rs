@@ -1,0 +1,137 @@
+//! The same script for z3, for a second opinion on a verdict.
+//!
+//! z3 spells finite sets its own way: the sort `FiniteSet`, `set.in`, `set.intersect`, `set.difference`, and no
+//! `set.insert`. Its models of them are often not decodable; use its verdict only.
+
+enum Token<'s> {
+    Open,
+    Close,
+    /// A symbol, number, string or quoted symbol, verbatim.
+    Atom(&'s str),
+}
+
+/// S-expressions; comments are dropped.
+enum Node<'s> {
+    Atom(&'s str),
+    List(Vec<Node<'s>>),
+}
+
+fn tokens(script: &str) -> Result<Vec<Token<'_>>, String> {
+    let mut out = Vec::new();
+    let mut rest = script;
+    loop {
+        rest = rest.trim_start();
+        let Some(first) = rest.chars().next() else { return Ok(out) };
+        let length = match first {
+            '(' => {
+                out.push(Token::Open);
+                1
+            }
+            ')' => {
+                out.push(Token::Close);
+                1
+            }
+            ';' => rest.find('\n').map_or(rest.len(), |i| i + 1),
+            '"' | '|' => {
+                // In SMT-LIB 2.6 a quote inside a string is doubled, which reads here as two adjacent strings.
+                let end = rest
+                    .char_indices()
+                    .skip(1)
+                    .find(|(_, c)| *c == first)
+                    .map(|(i, _)| i + 1)
+                    .ok_or_else(|| format!("unterminated `{first}`"))?;
+                let mut end = end;
+                while first == '"' && rest.get(end..).is_some_and(|r| r.starts_with('"')) {
+                    let more = rest.get(end + 1..).and_then(|r| r.find('"'));
+                    end += 2 + more.ok_or_else(|| "unterminated string".to_string())?;
+                }
+                out.push(Token::Atom(rest.get(..end).unwrap_or_default()));
+                end
+            }
+            _ => {
+                let end = rest
+                    .find(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | ';' | '"' | '|'))
+                    .unwrap_or(rest.len());
+                out.push(Token::Atom(rest.get(..end).unwrap_or_default()));
+                end
+            }
+        };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+}
+
+fn parse(script: &str) -> Result<Vec<Node<'_>>, String> {
+    let mut stack: Vec<Vec<Node<'_>>> = vec![Vec::new()];
+    for token in tokens(script)? {
+        match token {
+            Token::Open => stack.push(Vec::new()),
+            Token::Atom(a) => match stack.last_mut() {
+                Some(top) => top.push(Node::Atom(a)),
+                None => return Err("unbalanced parentheses".into()),
+            },
+            Token::Close => {
+                let (Some(done), Some(top)) = (stack.pop(), stack.last_mut()) else {
+                    return Err("unbalanced parentheses".into());
+                };
+                top.push(Node::List(done));
+            }
+        }
+    }
+    match (stack.pop(), stack.is_empty()) {
+        (Some(top), true) => Ok(top),
+        _ => Err("unbalanced parentheses".into()),
+    }
+}
+
+fn write(node: &Node<'_>, out: &mut String) {
+    match node {
+        Node::Atom("Set") => out.push_str("FiniteSet"),
+        Node::Atom("set.member") => out.push_str("set.in"),
+        Node::Atom("set.inter") => out.push_str("set.intersect"),
+        Node::Atom("set.minus") => out.push_str("set.difference"),
+        Node::Atom(a) => out.push_str(a),
+        Node::List(items) => match items.split_first() {
+            Some((Node::Atom("set.insert"), rest)) => insert(rest, out),
+            _ => {
+                out.push('(');
+                for (i, item) in items.iter().enumerate() {
+                    if i > 0 {
+                        out.push(' ');
+                    }
+                    write(item, out);
+                }
+                out.push(')');
+            }
+        },
+    }
+}
+
+/// `(set.insert x y s)` is the union of `s` with the singletons of `x` and `y`.
+fn insert(arguments: &[Node<'_>], out: &mut String) {
+    match arguments.split_first() {
+        None => {}
+        Some((last, [])) => write(last, out),
+        Some((first, rest)) => {
+            out.push_str("(set.union (set.singleton ");
+            write(first, out);
+            out.push_str(") ");
+            insert(rest, out);
+            out.push(')');
+        }
+    }
+}
+
+/// The script in z3's dialect, without `(set-logic ..)`, `(get-model)` and options that only cvc5 has.
+pub fn to_z3(script: &str) -> Result<String, String> {
+    let mut out = String::with_capacity(script.len());
+    for node in parse(script)? {
+        if let Node::List(items) = &node {
+            if let Some(Node::Atom("set-logic" | "get-model" | "get-info" | "set-info")) = items.first() {
+                continue;
+            }
+        }
+        write(&node, &mut out);
+        out.push('\n');
+    }
+    Ok(out)
+}
