@@ -86,6 +86,10 @@ class AnchorRecord(Anchor):
     slot: int
     anchored_at: Instant
 
+    def evidence(self) -> Anchor:
+        """The part that verifies offline."""
+        return Anchor.model_validate(self.model_dump(exclude={"slot", "anchored_at"}))
+
 
 class EvidenceBundle(Message):
     """Everything that an auditor needs to verify one record without asking us anything: `acgs1 verify evidence FILE`.

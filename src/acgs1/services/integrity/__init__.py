@@ -1,0 +1,1 @@
+"""The integrity service: the transparency log, evidence, appeals."""

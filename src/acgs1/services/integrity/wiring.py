@@ -1,0 +1,64 @@
+"""How integrity is put together."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from acgs1.contracts.events import Event
+from acgs1.kit.breaker import breakers
+from acgs1.kit.db import Store
+from acgs1.kit.notes import NoteSigner
+from acgs1.kit.outbox import OutboxRelay
+from acgs1.kit.platform import Platform
+from acgs1.kit.signing import SigningKey
+from acgs1.kit.web import Lifespan
+from acgs1.services.integrity.adapters.memory import CheckpointFile
+from acgs1.services.integrity.appeals import AppealService
+from acgs1.services.integrity.jobs import Anchorer
+from acgs1.services.integrity.repository import IntegrityRepository
+from acgs1.services.integrity.sequencer import Sequencer
+from acgs1.services.integrity.service import LogService
+from acgs1.services.integrity.settings import IntegritySettings
+
+
+def log_signer(platform_keys: SigningKey, origin: str | None) -> NoteSigner:
+    """The log's identity. Its default name holds part of the key, so that two installations never share one."""
+    return NoteSigner(origin or f"acgs1.local/log-{platform_keys.public.raw.hex()[:16]}", platform_keys)
+
+
+def wiring(own: IntegritySettings) -> Lifespan:
+    """The wiring for these settings."""
+
+    @asynccontextmanager
+    async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
+        # Heavy, and needed by a running service only.
+        from acgs1.ledger.client import LedgerClient
+        from acgs1.services.integrity.adapters.ledger import SolanaLedger
+
+        keys = platform.home.keys("integrity")
+        signer = log_signer(SigningKey.load_or_create(keys / "log.pem"), own.origin)
+        store = Store(platform.database, IntegrityRepository)
+        sequencer = Sequencer(store, signer, CheckpointFile(keys / "last-checkpoint"), platform.clock)
+        await sequencer.start()
+        async with LedgerClient(platform.settings.url("ledger"), clock=platform.clock) as client:
+            key_file = platform.home.keys("ledger") / "log.json"
+            ledger = SolanaLedger(client, key_file, breakers().get("integrity->ledger"))
+            anchorer = Anchorer(store, sequencer, ledger, platform.clock, own.anchor_seconds)
+            app.state.log = LogService(store, sequencer, anchorer, signer.verifier)
+            app.state.appeals = AppealService(store, platform.clock)
+            platform.add_check("log", sequencer.check)
+            platform.add_check("ledger", anchorer.check)
+
+            async def deliver(events: list[Event]) -> None:
+                await sequencer.append(events)
+
+            relay = OutboxRelay("integrity", platform.database, deliver, platform.clock)
+            platform.spawn("outbox", relay.run)
+            platform.spawn("anchoring", anchorer.run)
+            try:
+                yield
+            finally:
+                await sequencer.close()
+
+    return wire
