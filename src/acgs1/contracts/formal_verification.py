@@ -154,3 +154,33 @@ class VerifierKey(Message):
 
     key_id: str
     public_key: str = Field(description="Ed25519 public key, base64url without padding")
+
+
+class VerificationProgress(Message):
+    """A verification that has no report: still running, cancelled, or failed (`detail` says why)."""
+
+    id: str
+    status: Literal["running", "cancelled", "failed"]
+    obligations_done: int
+    obligations_total: int
+    detail: str | None = None
+
+
+class VerificationSummary(Message):
+    """One line of the list of verifications. `verdict` is None until there is a report."""
+
+    id: str
+    status: Literal["running", "done", "cancelled", "failed"]
+    verdict: Verdict | None
+    policies_hash: Sha256
+    constitution_hash: Sha256
+    certificate_hash: Sha256 | None
+    requested_by: str
+    created_at: datetime
+
+
+class CertificateInputs(Message):
+    """What a certificate was issued for, archived with it, so that anybody can prove it again."""
+
+    policies: PolicyText
+    constitution: Constitution

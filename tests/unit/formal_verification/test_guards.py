@@ -7,9 +7,7 @@ from acgs1.contracts.guards import InvariantTextError, action_uid, check_conditi
 
 
 def constitution(*invariants: Never | Always) -> Constitution:
-    principle = Principle(
-        id="no-refund", title="t", text="x", category="money", priority=1, invariants=invariants
-    )
+    principle = Principle(id="no-refund", title="t", text="x", category="money", priority=1, invariants=invariants)
     return Constitution(name="c", schema_text="entity A;", principles=(principle,))
 
 
@@ -68,9 +66,7 @@ def test_a_comment_at_the_end_of_a_condition_does_not_swallow_the_closing_brace(
     assert text.endswith("true // all\n};\n")
 
 
-@pytest.mark.parametrize(
-    "scope", [Never(principal="Agent, action", when="true"), Never(resource="A B", when="true")]
-)
+@pytest.mark.parametrize("scope", [Never(principal="Agent, action", when="true"), Never(resource="A B", when="true")])
 def test_a_scope_that_is_no_type_name_is_refused(scope: Never) -> None:
     with pytest.raises(InvariantTextError):
         scope_text(scope)

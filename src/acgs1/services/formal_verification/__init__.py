@@ -1,0 +1,1 @@
+"""Formal verification: proof before force."""

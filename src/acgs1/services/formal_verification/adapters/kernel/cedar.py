@@ -11,8 +11,8 @@ from acgs1.core.errors import ErrorItem
 from acgs1.services.formal_verification.adapters.kernel.schema_view import SchemaView, entity_uid
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case
 
-type Json = dict[str, Any]
-type Environment = tuple[str, str, str]
+Json = dict[str, Any]
+Environment = tuple[str, str, str]
 
 RESERVED_PREFIXES = ("guard:", "acgs:")
 """Policy ids that begin so belong to the constitution's guards and to this service."""

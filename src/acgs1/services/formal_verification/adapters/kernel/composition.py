@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 
 from acgs1.services.formal_verification.adapters.kernel.schema_view import SchemaView, split_uid
 
-type Json = dict[str, Any]
+Json = dict[str, Any]
 
 _OTHER: Json = {"type": "Other"}
 
@@ -85,7 +85,7 @@ class Composition:
             if field["type"] == "Entity":
                 base_path += record_path
                 record_path = []
-                base_type = cast(str, field["name"])
+                base_type = cast("str", field["name"])
                 record = self._view.entity_shape(base_type)
             elif field["type"] == "Record":
                 record = field
@@ -115,7 +115,9 @@ class Composition:
                 for other in self.targets:
                     if other.root == target.root and (*other.base_path, *other.path) == tuple(walked):
                         shown = ".".join((other.root, *walked))
-                        raise CannotCompose(f"`{shown}` may itself differ, so what hangs on it cannot be varied as well")
+                        raise CannotCompose(
+                            f"`{shown}` may itself differ, so what hangs on it cannot be varied as well"
+                        )
         for one in self.targets:
             for two in self.targets:
                 if one is two or one.base_type != two.base_type or one.path != two.path[: len(one.path)]:
@@ -140,7 +142,10 @@ class Composition:
 
     def first_run(self, policies: Json) -> Json:
         """The policies as they are (Cedar EST JSON), with their scopes narrowed to this environment."""
-        return {**policies, "staticPolicies": {i: self._pin(p) for i, p in policies["staticPolicies"].items()}}
+        return {
+            **policies,
+            "staticPolicies": {i: self._pin(p) for i, p in policies["staticPolicies"].items()},
+        }
 
     def second_run(self, policies: Json) -> Json:
         """The same policies reading the fresh attributes. Raises CannotCompose."""
@@ -215,10 +220,10 @@ class Composition:
             case "like":
                 return {operator: {**body, "left": self._rewrite(body["left"])}}
             case _ if isinstance(body, list):
-                return {operator: [self._rewrite(item) for item in cast(list[Json], body)]}
+                return {operator: [self._rewrite(item) for item in cast("list[Json]", body)]}
             case "!" | "neg" | "isEmpty" | "if-then-else" | "getTag" | "hasTag":
                 return {operator: {name: self._rewrite(value) for name, value in body.items()}}
-            case _ if isinstance(body, dict) and set(cast(Json, body)) == {"left", "right"}:
+            case _ if isinstance(body, dict) and set(cast("Json", body)) == {"left", "right"}:
                 return {operator: {name: self._rewrite(value) for name, value in body.items()}}
             case _:
                 raise CannotCompose(f"the operator `{operator}` is not known here")
@@ -285,7 +290,7 @@ class Composition:
                 return {"type": "Entity", "name": self._principal if body == "principal" else self._resource}
             case "Value":
                 if isinstance(body, dict) and "__entity" in body:
-                    return {"type": "Entity", "name": cast(Json, body)["__entity"]["type"]}
+                    return {"type": "Entity", "name": cast("Json", body)["__entity"]["type"]}
                 return _OTHER
             case ".":
                 left = self._type(body["left"])
@@ -299,7 +304,10 @@ class Composition:
             case "if-then-else":
                 return self._type(body["then"]) or self._type(body["else"])
             case "Record":
-                return {"type": "Record", "attributes": {name: self._type(value) for name, value in body.items()}}
+                return {
+                    "type": "Record",
+                    "attributes": {name: self._type(value) for name, value in body.items()},
+                }
             case _:
                 return _OTHER
 
@@ -322,10 +330,15 @@ class Composition:
             else:
                 record.pop(target.attribute, None)
         for target in self.targets:
-            for each_context, each_entities in ((first_context, first_entities), (second_context, second_entities)):
-                records = [each_context] if target.base_type is None else [
-                    e["attrs"] for e in each_entities if e["uid"]["type"] == target.base_type
-                ]
+            for each_context, each_entities in (
+                (first_context, first_entities),
+                (second_context, second_entities),
+            ):
+                records = (
+                    [each_context]
+                    if target.base_type is None
+                    else [e["attrs"] for e in each_entities if e["uid"]["type"] == target.base_type]
+                )
                 for record in records:
                     _descend(record, target.record_path).pop(target.fresh, None)
         return (first_context, first_entities), (second_context, second_entities)

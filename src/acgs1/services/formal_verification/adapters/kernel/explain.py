@@ -6,16 +6,10 @@ from typing import Any
 from acgs1.services.formal_verification.adapters.kernel.schema_view import entity_uid, split_uid
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case
 
-type Json = dict[str, Any]
+Json = dict[str, Any]
 
 _PATH = re.compile(r"\b(?:principal|resource|context)(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
 _MOST_FACTS = 6
-
-
-def request_words(case: Case) -> str:
-    """`Agent::"agent-1"` may `cancel` on `Reservation::"reservation-1"`, without the verb."""
-    _, action = split_uid(case.action)
-    return f"`{uid(case.principal)}` … `{action}` on `{uid(case.resource)}`"
 
 
 def uid(reference: Json) -> str:
@@ -50,7 +44,18 @@ def facts(case: Case, *texts: str) -> str:
     return f" with {', '.join(shown)}" if shown else ""
 
 
+def value_at(case: Case, path: str) -> Any:
+    """The value of an attribute such as `context.amount`; None where the request has none."""
+    found, value = _find(case, path.split("."))
+    return value if found else None
+
+
 def _lookup(case: Case, path: list[str]) -> str | None:
+    found, value = _find(case, path)
+    return _shown(value) if found else "(absent)"
+
+
+def _find(case: Case, path: list[str]) -> tuple[bool, Any]:
     by_uid = {(e["uid"]["type"], e["uid"]["id"]): e.get("attrs", {}) for e in case.entities}
     value: Any = case.context
     if path[0] != "context":
@@ -60,12 +65,10 @@ def _lookup(case: Case, path: list[str]) -> str | None:
         if isinstance(value, dict) and "__entity" in value:
             reference: Json = value["__entity"]
             value = by_uid.get((reference["type"], reference["id"]))
-        if not isinstance(value, dict):
-            return None
-        if name not in value:
-            return "(absent)"
+        if not isinstance(value, dict) or name not in value:
+            return False, None
         value = value[name]  # pyright: ignore[reportUnknownVariableType]
-    return _shown(value)
+    return True, value  # pyright: ignore[reportUnknownVariableType]
 
 
 def _shown(value: Any) -> str | None:

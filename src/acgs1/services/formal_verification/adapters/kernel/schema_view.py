@@ -7,10 +7,11 @@ one; common types before entity types before built-in types.
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
-type Json = dict[str, Any]
+Json = dict[str, Any]
 
 _PRIMITIVES = {"Long": "Long", "String": "String", "Bool": "Boolean", "Boolean": "Boolean"}
 _EXTENSIONS = frozenset({"ipaddr", "decimal", "datetime", "duration"})
@@ -74,8 +75,7 @@ class SchemaView:
                 return {"type": "Set", "element": self._resolve(definition["element"], namespace, seen)}
             case "Record":
                 attributes = {
-                    name: self._resolve(attribute, namespace, seen)
-                    | {"required": attribute.get("required", True)}
+                    name: self._resolve(attribute, namespace, seen) | {"required": attribute.get("required", True)}
                     for name, attribute in definition.get("attributes", {}).items()
                 }
                 return {"type": "Record", "attributes": attributes}
@@ -160,15 +160,31 @@ class SchemaView:
 
 
 def entity_uid(type_name: str, entity_id: str) -> str:
-    """`Type::"id"` as Cedar writes it."""
-    escaped = entity_id.replace("\\", "\\\\").replace('"', '\\"')
+    """`Type::"id"` as Cedar reads it; what cannot be seen is escaped."""
+    escaped = "".join(
+        f"\\{character}"
+        if character in '"\\'
+        else character
+        if character.isprintable()
+        else f"\\u{{{ord(character):x}}}"
+        for character in entity_id
+    )
     return f'{type_name}::"{escaped}"'
 
 
 def split_uid(uid: str) -> tuple[str, str]:
     """`Type::"id"` -> (type, id); the inverse of `entity_uid`."""
     kind, _, quoted = uid.partition('::"')
-    return kind, quoted.removesuffix('"').replace('\\"', '"').replace("\\\\", "\\")
+    return kind, _ESCAPE.sub(_unescaped, quoted.removesuffix('"'))
+
+
+_ESCAPE = re.compile(r"\\(?:u\{([0-9a-fA-F]{1,6})\}|x([0-9a-fA-F]{2})|(.))")
+_SIMPLE_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    code = match[1] or match[2]
+    return chr(int(code, 16)) if code else _SIMPLE_ESCAPES.get(match[3], match[3])
 
 
 def split_action(uid: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-type Json = dict[str, Any]
+Json = dict[str, Any]
 
 _ROUND_LONGS = (0, 1, 2, 3, 5, 10, 18, 20, 30, 50, 65, 100, 200, 500, 1000, 10_000, 100_000, 1_000_000)
 

@@ -1,0 +1,142 @@
+"""Questions put to the symbolic compiler and cvc5, with z3 as second opinion."""
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Literal
+
+import acgs1_kernel as kernel
+
+from acgs1.contracts.formal_verification import Verdict
+from acgs1.services.formal_verification.adapters.kernel.cedar import Environment
+from acgs1.services.formal_verification.adapters.kernel.schema_view import split_uid
+from acgs1.services.formal_verification.adapters.kernel.second_opinion import opinion_on
+from acgs1.services.formal_verification.adapters.kernel.shrink import Case
+from acgs1.services.formal_verification.domain import DISAGREEMENT
+
+Opinion = Literal["agrees", "unknown", "not_run"]
+
+SYMCC = f"cedar-policy-symcc {kernel.SYMCC_VERSION}"
+CVC5 = f"cvc5 {version('cvc5')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A verdict with its evidence. `case` is the solver's own counterexample, not yet replayed here.
+
+    `solver` is who decided: cvc5, or the symbolic compiler alone where it folded the question to a constant. `script` is
+    kept where a defect is to be reproduced.
+    """
+
+    verdict: Verdict
+    reason: str | None
+    case: Case | None
+    smtlib_sha256: str | None
+    solver: str
+    milliseconds: float
+    second_opinion: Opinion = "not_run"
+    script: str | None = None
+
+    @staticmethod
+    def not_asked(reason: str) -> "Answer":
+        """`unknown`, without having asked anybody."""
+        return Answer("unknown", reason, None, None, "none", 0.0)
+
+
+class Provers:
+    """Provers of the last few schemas, with their caches of compiled policies."""
+
+    def __init__(
+        self,
+        *,
+        solver_timeout_ms: int = 5000,
+        second_opinion_ms: int = 0,
+        keep: int = 4,
+        cache_size: int = 8192,
+    ) -> None:
+        """`second_opinion_ms` bounds z3's time per proved obligation; 0 asks for none."""
+        self._timeout = solver_timeout_ms
+        self._second_opinion_ms = second_opinion_ms
+        self._keep = keep
+        self._cache_size = cache_size
+        self._provers: OrderedDict[str, kernel.Prover] = OrderedDict()
+
+    @property
+    def identity(self) -> str:
+        """What a cached verdict was made by; another kernel or solver may not reuse it."""
+        return f"{kernel_identity()}; {CVC5}; z3 {bool(self._second_opinion_ms)}"
+
+    def ask(
+        self,
+        kind: str,
+        schema: str,
+        environment: Environment,
+        a: str,
+        b: str | None,
+        policy_id: str | None = None,
+        assume: tuple[str, ...] = (),
+    ) -> Answer:
+        """One obligation of the kernel (see `acgs1_kernel.Prover.check_one`)."""
+        want_script = self._second_opinion_ms > 0
+        try:
+            result = self._prover(schema).check_one(
+                kind, a, b, env=environment, policy_id=policy_id, assume=list(assume), smtlib=want_script
+            )
+        except (kernel.CedarValidationError, kernel.CedarParseError, kernel.ProverError) as error:
+            # The caller's texts were validated before: what fails here is a text that was derived from them.
+            return Answer.not_asked(f"the question cannot be put: {error}")
+        verdict: Verdict = (
+            "proved" if result.verdict == "proved" else "refuted" if result.verdict == "refuted" else "unknown"
+        )
+        answer = Answer(
+            verdict=verdict,
+            reason=result.reason,
+            case=_case(result.counterexample) if result.counterexample is not None else None,
+            smtlib_sha256=result.smtlib_sha256,
+            solver=SYMCC if result.trivial else CVC5,
+            milliseconds=result.compile_ms + result.solve_ms,
+        )
+        if verdict == "proved" and want_script and result.smtlib is not None:
+            return self._with_second_opinion(answer, result.smtlib)
+        return answer
+
+    def _with_second_opinion(self, answer: Answer, script: str) -> Answer:
+        found, milliseconds = opinion_on(script, self._second_opinion_ms)
+        answer = replace(answer, milliseconds=answer.milliseconds + milliseconds)
+        match found:
+            case "unsat":
+                return replace(answer, second_opinion="agrees")
+            case "sat":
+                return replace(answer, verdict="unknown", reason=DISAGREEMENT, second_opinion="unknown", script=script)
+            case _:
+                return replace(answer, second_opinion="unknown")
+
+    def _prover(self, schema: str) -> kernel.Prover:
+        prover = self._provers.get(schema)
+        if prover is None:
+            prover = kernel.Prover(schema, solver_timeout_ms=self._timeout, cache_size=self._cache_size)
+            self._provers[schema] = prover
+            if len(self._provers) > self._keep:
+                self._provers.popitem(last=False)
+        self._provers.move_to_end(schema)
+        return prover
+
+
+def kernel_identity() -> str:
+    """The exact kernel, as certificates name it."""
+    return f"acgs1_kernel {kernel.SOURCE_SHA256}; cedar {kernel.CEDAR_SDK_VERSION}; {SYMCC}"
+
+
+def _case(found: kernel.Counterexample) -> Case:
+    def reference(uid: str) -> dict[str, str]:
+        kind, entity_id = split_uid(uid)
+        return {"type": kind, "id": entity_id}
+
+    return Case(
+        principal=reference(found.principal),
+        action=found.action,
+        resource=reference(found.resource),
+        context=json.loads(found.context),
+        entities=json.loads(found.entities),
+    )

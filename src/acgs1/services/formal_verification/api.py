@@ -1,0 +1,118 @@
+"""Routes of formal_verification."""
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request, Response
+
+from acgs1.contracts.auth import Identity, Role
+from acgs1.contracts.common import Page
+from acgs1.contracts.formal_verification import (
+    Certificate,
+    CertificateInputs,
+    Comparison,
+    NewComparison,
+    NewVerification,
+    VerificationProgress,
+    VerificationReport,
+    VerificationSummary,
+    VerifierKey,
+)
+from acgs1.core.errors import DomainError
+from acgs1.kit.access import require
+from acgs1.kit.web import api_router
+from acgs1.services.formal_verification.errors import (
+    CertificateNotFound,
+    InvalidCertificate,
+    InvalidConstitution,
+    InvalidPolicies,
+    ProverUnavailable,
+    TooManyObligations,
+    VerificationNotFound,
+)
+from acgs1.services.formal_verification.service import VerificationService
+
+STATUSES: dict[type[DomainError], int] = {
+    InvalidPolicies: 422,
+    InvalidConstitution: 422,
+    InvalidCertificate: 422,
+    TooManyObligations: 413,
+    VerificationNotFound: 404,
+    CertificateNotFound: 404,
+    ProverUnavailable: 503,
+}
+PUBLIC = frozenset({"/api/v1/verifier-key"})
+
+router = api_router()
+
+
+def _service(request: Request) -> VerificationService:
+    return request.app.state.service
+
+
+Service = Annotated[VerificationService, Depends(_service)]
+Reader = Annotated[
+    Identity, require(Role.LEGISLATOR, Role.ADMIN, Role.AUDITOR, Role.MEMBER, Role.OPERATOR, Role.SERVICE)
+]
+Prover = Annotated[Identity, require(Role.LEGISLATOR, Role.ADMIN, Role.AUDITOR, Role.MEMBER, Role.SERVICE)]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for the report")]
+Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+
+_PROGRESS = {202: {"model": VerificationProgress, "description": "Not finished: ask again at `Location`"}}
+
+
+def _answer(
+    outcome: VerificationReport | VerificationProgress, response: Response
+) -> VerificationReport | VerificationProgress:
+    if isinstance(outcome, VerificationProgress) and outcome.status == "running":
+        response.status_code = 202
+        response.headers["Location"] = f"/api/v1/verifications/{outcome.id}"
+    return outcome
+
+
+@router.post("/verifications", status_code=201, summary="Prove policies", tags=["proofs"], responses=_PROGRESS)
+async def _verify(
+    body: NewVerification, service: Service, identity: Prover, response: Response, wait: Wait = 1.0
+) -> VerificationReport | VerificationProgress:
+    return _answer(await service.verify(body, identity, wait), response)
+
+
+@router.get("/verifications", summary="Verifications, newest first", tags=["proofs"])
+async def _verifications(
+    service: Service, _: Reader, cursor: str | None = None, limit: Limit = 50
+) -> Page[VerificationSummary]:
+    return await service.verifications(cursor, limit)
+
+
+@router.get("/verifications/{verification_id}", summary="The report", tags=["proofs"], responses=_PROGRESS)
+async def _verification(
+    verification_id: str, service: Service, _: Reader, response: Response, wait: Wait = 0.0
+) -> VerificationReport | VerificationProgress:
+    return _answer(await service.verification(verification_id, wait), response)
+
+
+@router.post("/verifications/{verification_id}/cancellation", summary="Stop a verification", tags=["proofs"])
+async def _cancel(
+    verification_id: str, service: Service, identity: Prover
+) -> VerificationReport | VerificationProgress:
+    return await service.cancel(verification_id, identity)
+
+
+@router.post("/comparisons", summary="What changes from one policy set to another", tags=["proofs"])
+async def _compare(body: NewComparison, service: Service, _: Prover) -> Comparison:
+    return await service.compare(body)
+
+
+@router.get("/certificates/{digest}", summary="One certificate", tags=["certificates"])
+async def _certificate(digest: Digest, service: Service, _: Reader) -> Certificate:
+    return await service.certificate(digest)
+
+
+@router.get("/certificates/{digest}/inputs", summary="What a certificate was issued for", tags=["certificates"])
+async def _certificate_inputs(digest: Digest, service: Service, _: Reader) -> CertificateInputs:
+    return await service.certificate_inputs(digest)
+
+
+@router.get("/verifier-key", summary="The key that certificates are signed with", tags=["certificates"])
+async def _verifier_key(service: Service) -> VerifierKey:
+    return service.verifier_key()

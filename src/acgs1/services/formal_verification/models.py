@@ -1,0 +1,49 @@
+"""Tables."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Float, ForeignKey, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from acgs1.kit.db import Instant, Json, metadata
+
+
+class Base(DeclarativeBase):
+    metadata = metadata()
+
+
+class VerificationRow(Base):
+    __tablename__ = "verifications"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    status: Mapped[str] = mapped_column(String(16), index=True)
+    policies: Mapped[str] = mapped_column(Text)
+    constitution: Mapped[dict[str, Any]] = mapped_column(Json)
+    policies_hash: Mapped[str] = mapped_column(String(64))
+    constitution_hash: Mapped[str] = mapped_column(String(64))
+    deadline_seconds: Mapped[float] = mapped_column(Float)
+    requested_by: Mapped[str] = mapped_column(String(80))
+    verdict: Mapped[str | None] = mapped_column(String(16))
+    certificate_hash: Mapped[str | None] = mapped_column(String(64))
+    report: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    detail: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Instant)
+    finished_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
+class CachedObligationRow(Base):
+    __tablename__ = "cached_obligations"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    result: Mapped[dict[str, Any]] = mapped_column(Json)
+    proved_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class CertificateRow(Base):
+    __tablename__ = "certificates"
+
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    certificate: Mapped[dict[str, Any]] = mapped_column(Json)
+    verification_id: Mapped[str] = mapped_column(ForeignKey("verifications.id"))
+    issued_at: Mapped[datetime] = mapped_column(Instant)

@@ -1,0 +1,137 @@
+"""All queries of formal_verification."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import select, update
+
+from acgs1.contracts.constitution import Constitution
+from acgs1.contracts.formal_verification import Certificate, VerificationReport, VerificationSummary
+from acgs1.core.hashing import text_hash
+from acgs1.kit.db import page
+from acgs1.kit.outbox import Recorder
+from acgs1.services.formal_verification.domain import Status, StoredVerification
+from acgs1.services.formal_verification.models import CachedObligationRow, CertificateRow, VerificationRow
+
+# SQLite takes 32766 parameters in one statement (SQLITE_MAX_VARIABLE_NUMBER), asyncpg 32767.
+_KEYS_PER_QUERY = 10_000
+
+
+class VerificationRepository(Recorder):
+    """Verifications, cached obligations and certificates, inside the transaction of its session."""
+
+    async def add_verification(self, verification: StoredVerification) -> None:
+        self.session.add(
+            VerificationRow(
+                id=verification.id,
+                status=verification.status,
+                policies=verification.policies,
+                constitution=verification.constitution.model_dump(mode="json"),
+                policies_hash=text_hash(verification.policies),
+                constitution_hash=verification.constitution.hash,
+                deadline_seconds=verification.deadline_seconds,
+                requested_by=verification.requested_by,
+                created_at=verification.created_at,
+            )
+        )
+        await self.session.flush()
+
+    async def verification(self, verification_id: str) -> StoredVerification | None:
+        row = await self.session.get(VerificationRow, verification_id)
+        return _verification(row) if row is not None else None
+
+    async def verifications(self, cursor: str | None, limit: int) -> tuple[list[VerificationSummary], str | None]:
+        columns = select(VerificationRow)
+        rows, following = await page(self.session, columns, VerificationRow.id, cursor, limit)
+        return [_summary(row) for row in rows], following
+
+    async def running(self) -> list[StoredVerification]:
+        rows = await self.session.scalars(
+            select(VerificationRow).where(VerificationRow.status == "running").order_by(VerificationRow.id)
+        )
+        return [_verification(row) for row in rows]
+
+    async def finish(
+        self,
+        verification_id: str,
+        status: Status,
+        at: datetime,
+        report: VerificationReport | None = None,
+        detail: str | None = None,
+    ) -> None:
+        await self.session.execute(
+            update(VerificationRow)
+            .where(VerificationRow.id == verification_id)
+            .values(
+                status=status,
+                report=report.model_dump(mode="json") if report is not None else None,
+                verdict=report.verdict if report is not None else None,
+                certificate_hash=report.certificate_hash if report is not None else None,
+                detail=detail,
+                finished_at=at,
+            )
+        )
+
+    async def cached(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for start in range(0, len(keys), _KEYS_PER_QUERY):
+            rows = await self.session.execute(
+                select(CachedObligationRow.key, CachedObligationRow.result).where(
+                    CachedObligationRow.key.in_(keys[start : start + _KEYS_PER_QUERY])
+                )
+            )
+            found.update((row.key, row.result) for row in rows)
+        return found
+
+    async def cache(self, results: dict[str, dict[str, Any]], at: datetime) -> None:
+        present = await self.cached(list(results))
+        new = [{"key": key, "result": result, "proved_at": at} for key, result in results.items() if key not in present]
+        if new:
+            await self.session.execute(CachedObligationRow.__table__.insert(), new)
+
+    async def add_certificate(self, certificate: Certificate, verification_id: str, at: datetime) -> None:
+        if await self.session.get(CertificateRow, certificate.hash) is None:
+            self.session.add(
+                CertificateRow(
+                    hash=certificate.hash,
+                    certificate=certificate.model_dump(mode="json"),
+                    verification_id=verification_id,
+                    issued_at=at,
+                )
+            )
+            await self.session.flush()
+
+    async def certificate(self, certificate_hash: str) -> tuple[Certificate, str] | None:
+        row = await self.session.get(CertificateRow, certificate_hash)
+        return (Certificate.model_validate(row.certificate), row.verification_id) if row is not None else None
+
+
+def _verification(row: VerificationRow) -> StoredVerification:
+    return StoredVerification(
+        id=row.id,
+        status=cast("Status", row.status),
+        policies=row.policies,
+        constitution=Constitution.model_validate(row.constitution),
+        deadline_seconds=row.deadline_seconds,
+        requested_by=row.requested_by,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        report=VerificationReport.model_validate(row.report) if row.report is not None else None,
+        detail=row.detail,
+    )
+
+
+def _summary(row: VerificationRow) -> VerificationSummary:
+    return VerificationSummary.model_validate(
+        {
+            "id": row.id,
+            "status": row.status,
+            "verdict": row.verdict,
+            "policies_hash": row.policies_hash,
+            "constitution_hash": row.constitution_hash,
+            "certificate_hash": row.certificate_hash,
+            "requested_by": row.requested_by,
+            "created_at": row.created_at,
+        }
+    )

@@ -1,0 +1,352 @@
+"""Use cases: verify, compare, certify."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from acgs1.contracts.auth import Identity
+from acgs1.contracts.common import Page
+from acgs1.contracts.events import Event, new_event
+from acgs1.contracts.formal_verification import (
+    Certificate,
+    CertificateInputs,
+    Comparison,
+    EnvironmentChange,
+    NewComparison,
+    NewVerification,
+    Obligation,
+    VerificationProgress,
+    VerificationReport,
+    VerificationSummary,
+    VerifierKey,
+)
+from acgs1.core.clock import Clock
+from acgs1.core.errors import DomainError
+from acgs1.core.hashing import text_hash
+from acgs1.core.ids import new_id
+from acgs1.services.formal_verification.domain import (
+    Job,
+    Plan,
+    StoredVerification,
+    certificate_body,
+    certificate_hash,
+    is_defect,
+    overall_change,
+    signed_bytes,
+    verdict_of,
+)
+from acgs1.services.formal_verification.errors import CertificateNotFound, VerificationNotFound
+from acgs1.services.formal_verification.ports import Archive, Prover, Records, Signer
+
+_log = structlog.get_logger()
+
+_COMPARISON_SECONDS = 120.0
+_RESULTS_PER_SAVE = 256
+
+
+@dataclass
+class _Running:
+    """A verification that this process is working on."""
+
+    task: asyncio.Task[VerificationReport | None]
+    total: int
+    done: int = 0
+    watchers: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+
+    def advance(self, count: int) -> None:
+        self.done += count
+        for notify in self.watchers:
+            notify()
+
+
+class VerificationService:
+    """All of formal_verification."""
+
+    def __init__(self, archive: Archive, prover: Prover, signer: Signer, clock: Clock) -> None:
+        self._archive = archive
+        self._prover = prover
+        self._signer = signer
+        self._clock = clock
+        self._running: dict[str, _Running] = {}
+
+    # --- verifications ---
+
+    async def verify(
+        self, request: NewVerification, by: Identity, wait_seconds: float
+    ) -> VerificationReport | VerificationProgress:
+        """Begins a verification and waits up to `wait_seconds` for its report.
+
+        Raises InvalidPolicies, InvalidConstitution, TooManyObligations, ProverUnavailable; then nothing was begun.
+        """
+        stored = StoredVerification(
+            id=new_id("ver"),
+            status="running",
+            policies=request.policies,
+            constitution=request.constitution,
+            deadline_seconds=request.deadline_seconds,
+            requested_by=by.id,
+            created_at=self._clock.now(),
+        )
+        plan = await self._prover.plan(_job(stored))
+        async with self._archive.transaction() as records:
+            await records.add_verification(stored)
+        self._begin(stored, plan)
+        return await self._outcome(stored.id, wait_seconds)
+
+    async def verification(
+        self, verification_id: str, wait_seconds: float = 0.0
+    ) -> VerificationReport | VerificationProgress:
+        """The report, once there is one; until then how far it is. Raises VerificationNotFound."""
+        return await self._outcome(verification_id, wait_seconds)
+
+    async def verifications(self, cursor: str | None, limit: int) -> Page[VerificationSummary]:
+        async with self._archive.reading() as records:
+            items, following = await records.verifications(cursor, limit)
+        return Page(items=items, next_cursor=following)
+
+    async def cancel(self, verification_id: str, by: Identity) -> VerificationReport | VerificationProgress:
+        """Stops a running verification; one that has ended stays as it is. Raises VerificationNotFound."""
+        running = self._running.get(verification_id)
+        if running is not None and running.task.cancel():
+            await asyncio.wait([running.task])
+            async with self._archive.transaction() as records:
+                await records.finish(verification_id, "cancelled", self._clock.now(), detail=f"cancelled by `{by.id}`")
+                await records.record(self._event("verification.cancelled", by.id, verification_id))
+        return await self._outcome(verification_id, 0.0)
+
+    async def resume(self) -> None:
+        """Takes up again what was running when the process last ended; what was proved by then is in the cache."""
+        async with self._archive.reading() as records:
+            interrupted = await records.running()
+        for stored in interrupted:
+            if stored.id in self._running:
+                continue
+            try:
+                plan = await self._prover.plan(_job(stored))
+            except DomainError as error:
+                await self._fail(stored, error.detail)
+                continue
+            self._begin(stored, plan)
+
+    async def stop(self) -> None:
+        """Stops working, without ending anything: `resume` goes on from here."""
+        tasks = [running.task for running in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, stored: StoredVerification, plan: Plan) -> None:
+        task = asyncio.create_task(self._carry_out(stored, plan), name=stored.id)
+        self._running[stored.id] = _Running(task, len(plan.items))
+        task.add_done_callback(lambda _: self._running.pop(stored.id, None))
+
+    async def _outcome(self, verification_id: str, wait_seconds: float) -> VerificationReport | VerificationProgress:
+        running = self._running.get(verification_id)
+        if running is not None:
+            await asyncio.wait([running.task], timeout=wait_seconds)
+            if not running.task.done():
+                return VerificationProgress(
+                    id=verification_id,
+                    status="running",
+                    obligations_done=running.done,
+                    obligations_total=running.total,
+                )
+            if not running.task.cancelled() and (report := running.task.result()) is not None:
+                return report
+        async with self._archive.reading() as records:
+            stored = await records.verification(verification_id)
+        if stored is None:
+            raise VerificationNotFound(f"`{verification_id}` is not a verification here")
+        if stored.report is not None:
+            return stored.report
+        return VerificationProgress(
+            id=stored.id,
+            status="running" if stored.status == "done" else stored.status,
+            obligations_done=0,
+            obligations_total=0,
+            detail=stored.detail,
+        )
+
+    async def _carry_out(self, stored: StoredVerification, plan: Plan) -> VerificationReport | None:
+        try:
+            return await self._prove(stored, plan)
+        except asyncio.CancelledError:
+            raise
+        except DomainError as error:
+            await self._fail(stored, error.detail)
+        except Exception as error:  # noqa: BLE001 - whoever waits must learn of it; the cause goes to the log
+            _log.error("verification_failed", verification=stored.id, exc_info=error)
+            await self._fail(stored, "the service failed; the error has been logged under this id")
+        return None
+
+    async def _fail(self, stored: StoredVerification, detail: str) -> None:
+        async with self._archive.transaction() as records:
+            await records.finish(stored.id, "failed", self._clock.now(), detail=detail)
+            await records.record(
+                self._event("verification.failed", stored.requested_by, stored.id, reason=detail[:500])
+            )
+
+    async def _prove(self, stored: StoredVerification, plan: Plan) -> VerificationReport:
+        started = self._clock.monotonic()
+        results = await self._known(plan)
+        running = self._running.get(stored.id)
+        if running is not None:
+            running.advance(len(results))
+        missing = [item.index for item in plan.items if item.index not in results]
+        fresh: dict[str, dict[str, Any]] = {}
+        if missing:
+            async with aclosing(self._prover.run(_job(stored), plan, missing, stored.deadline_seconds)) as answers:
+                async for index, result in answers:
+                    results[index] = result
+                    if running is not None:
+                        running.advance(1)
+                    if result["verdict"] != "unknown":
+                        fresh[plan.items[index].key] = result
+                    if len(fresh) >= _RESULTS_PER_SAVE:
+                        await self._save(fresh)
+                        fresh = {}
+        obligations = [Obligation.model_validate(results[item.index]) for item in plan.items]
+        for obligation in obligations:
+            if is_defect(obligation):
+                _log.error(
+                    "prover_contradiction",
+                    verification=stored.id,
+                    obligation=obligation.id,
+                    reason=obligation.reason,
+                )
+        return await self._conclude(stored, plan, obligations, fresh, started)
+
+    async def _known(self, plan: Plan) -> dict[int, dict[str, Any]]:
+        async with self._archive.reading() as records:
+            cached = await records.cached([item.key for item in plan.items])
+        return {item.index: cached[item.key] for item in plan.items if item.key in cached}
+
+    async def _save(self, fresh: dict[str, dict[str, Any]]) -> None:
+        async with self._archive.transaction() as records:
+            await records.cache(fresh, self._clock.now())
+
+    async def _conclude(
+        self,
+        stored: StoredVerification,
+        plan: Plan,
+        obligations: list[Obligation],
+        fresh: dict[str, dict[str, Any]],
+        started: float,
+    ) -> VerificationReport:
+        now = self._clock.now()
+        report = VerificationReport(
+            id=stored.id,
+            policies_hash=text_hash(stored.policies),
+            schema_hash=text_hash(stored.constitution.schema_text),
+            constitution_hash=stored.constitution.hash,
+            verdict=verdict_of(obligations),
+            obligations=obligations,
+            principles_without_invariants=plan.facts["principles_without_invariants"],
+            findings=plan.facts.get("findings", []),
+            certificate_hash=None,
+            started_at=stored.created_at,
+            milliseconds=round((self._clock.monotonic() - started) * 1000, 3),
+        )
+        certificate: Certificate | None = None
+        if report.verdict == "proved":
+            body = certificate_body(report, plan.facts["kernel"], now)
+            certificate = Certificate(
+                body=body,
+                hash=certificate_hash(body),
+                key_id=self._signer.key_id,
+                signature=self._signer.sign(signed_bytes(body)),
+            )
+            report = report.model_copy(update={"certificate_hash": certificate.hash})
+        async with self._archive.transaction() as records:
+            await records.cache(fresh, now)
+            await records.finish(stored.id, "done", now, report)
+            await self._record_completion(records, stored, report, certificate)
+        return report
+
+    async def _record_completion(
+        self,
+        records: Records,
+        stored: StoredVerification,
+        report: VerificationReport,
+        certificate: Certificate | None,
+    ) -> None:
+        counts = {
+            verdict: sum(obligation.verdict == verdict for obligation in report.obligations)
+            for verdict in ("proved", "refuted", "unknown")
+        }
+        await records.record(
+            self._event(
+                "verification.completed",
+                stored.requested_by,
+                stored.id,
+                verdict=report.verdict,
+                policies_hash=report.policies_hash,
+                schema_hash=report.schema_hash,
+                constitution_hash=report.constitution_hash,
+                obligations=counts,
+            )
+        )
+        if certificate is not None:
+            await records.add_certificate(certificate, stored.id, certificate.body.issued_at)
+            await records.record(
+                self._event(
+                    "certificate.issued",
+                    stored.requested_by,
+                    certificate.hash,
+                    verification=stored.id,
+                    policies_hash=report.policies_hash,
+                    constitution_hash=report.constitution_hash,
+                    key_id=certificate.key_id,
+                )
+            )
+
+    # --- comparisons ---
+
+    async def compare(self, request: NewComparison) -> Comparison:
+        """What changes from old to new, per request environment. Raises as `verify` does."""
+        job = Job(new_id("cmp"), "compare", request.model_dump(mode="json"))
+        plan = await self._prover.plan(job)
+        changes: dict[int, EnvironmentChange] = {}
+        indices = [item.index for item in plan.items]
+        async with aclosing(self._prover.run(job, plan, indices, _COMPARISON_SECONDS)) as answers:
+            async for index, result in answers:
+                changes[index] = EnvironmentChange.model_validate(result)
+        environments = [changes[index] for index in indices]
+        return Comparison(change=overall_change(e.change for e in environments), environments=environments)
+
+    # --- certificates ---
+
+    async def certificate(self, digest: str) -> Certificate:
+        """Raises CertificateNotFound."""
+        return (await self._certificate(digest))[0]
+
+    async def certificate_inputs(self, digest: str) -> CertificateInputs:
+        """What the certificate was issued for. Raises CertificateNotFound."""
+        _, verification_id = await self._certificate(digest)
+        async with self._archive.reading() as records:
+            stored = await records.verification(verification_id)
+        assert stored is not None, "INVARIANT: a certificate's verification is kept (foreign key)"
+        return CertificateInputs(policies=stored.policies, constitution=stored.constitution)
+
+    async def _certificate(self, digest: str) -> tuple[Certificate, str]:
+        async with self._archive.reading() as records:
+            found = await records.certificate(digest)
+        if found is None:
+            raise CertificateNotFound(f"no certificate has the hash `{digest}`")
+        return found
+
+    def verifier_key(self) -> VerifierKey:
+        """The key that certificates are signed with now."""
+        return VerifierKey(key_id=self._signer.key_id, public_key=self._signer.public_key)
+
+    def _event(self, kind: str, actor: str, subject: str, **data: Any) -> Event:
+        return new_event("formal_verification", kind, self._clock.now(), actor=actor, subject=subject, **data)
+
+
+def _job(stored: StoredVerification) -> Job:
+    data = {"policies": stored.policies, "constitution": stored.constitution.model_dump(mode="json")}
+    return Job(stored.id, "verify", data)
