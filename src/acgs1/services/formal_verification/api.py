@@ -1,6 +1,6 @@
 """Routes of formal_verification."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request, Response
 
@@ -58,7 +58,9 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for the report")]
 Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 
-_PROGRESS = {202: {"model": VerificationProgress, "description": "Not finished: ask again at `Location`"}}
+_PROGRESS: dict[int | str, dict[str, Any]] = {
+    202: {"model": VerificationProgress, "description": "Not finished: ask again at `Location`"}
+}
 
 
 def _answer(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import Certificate, VerificationReport, VerificationSummary
@@ -88,7 +88,7 @@ class VerificationRepository(Recorder):
         present = await self.cached(list(results))
         new = [{"key": key, "result": result, "proved_at": at} for key, result in results.items() if key not in present]
         if new:
-            await self.session.execute(CachedObligationRow.__table__.insert(), new)
+            await self.session.execute(insert(CachedObligationRow), new)
 
     async def add_certificate(self, certificate: Certificate, verification_id: str, at: datetime) -> None:
         if await self.session.get(CertificateRow, certificate.hash) is None:

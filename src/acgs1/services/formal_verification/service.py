@@ -329,7 +329,8 @@ class VerificationService:
         _, verification_id = await self._certificate(digest)
         async with self._archive.reading() as records:
             stored = await records.verification(verification_id)
-        assert stored is not None, "INVARIANT: a certificate's verification is kept (foreign key)"
+        if stored is None:
+            raise AssertionError("INVARIANT: a certificate's verification is kept (foreign key)")
         return CertificateInputs(policies=stored.policies, constitution=stored.constitution)
 
     async def _certificate(self, digest: str) -> tuple[Certificate, str]:

@@ -10,7 +10,7 @@ import os
 import struct
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -61,8 +61,12 @@ class _WorkerGone(Exception):
 class _Worker:
     """One process and the pipe to it. Used by one task at a time."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, to: asyncio.StreamWriter, out_of: asyncio.StreamReader
+    ) -> None:
         self._process = process
+        self._to = to
+        self._from = out_of
         self.opened: set[str] = set()
         self.memory_mb = 0
 
@@ -82,7 +86,9 @@ class _Worker:
             env={name: os.environ[name] for name in kept if name in os.environ},
             start_new_session=True,
         )
-        return cls(process)
+        if process.stdin is None or process.stdout is None:
+            raise AssertionError("INVARIANT: both were asked for as pipes")
+        return cls(process, process.stdin, process.stdout)
 
     @property
     def alive(self) -> bool:
@@ -97,21 +103,19 @@ class _Worker:
         return await self.receive(seconds)
 
     async def send(self, message: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
         body = json.dumps(message, separators=(",", ":")).encode()
         try:
-            self._process.stdin.write(struct.pack(">I", len(body)) + body)
-            await self._process.stdin.drain()
+            self._to.write(struct.pack(">I", len(body)) + body)
+            await self._to.drain()
         except (BrokenPipeError, ConnectionResetError):
             raise _WorkerGone(await self._end()) from None
 
     async def receive(self, seconds: float) -> dict[str, Any]:
         """The next frame. Raises _WorkerGone when there is none within `seconds`: the process is then dead."""
-        assert self._process.stdout is not None
         try:
             async with asyncio.timeout(seconds):
-                (length,) = struct.unpack(">I", await self._process.stdout.readexactly(4))
-                return json.loads(await self._process.stdout.readexactly(length))
+                (length,) = struct.unpack(">I", await self._from.readexactly(4))
+                return json.loads(await self._from.readexactly(length))
         except TimeoutError:
             await self.kill()
             raise _WorkerGone(f"the prover did not answer within {seconds:g} s and was stopped") from None
@@ -252,7 +256,7 @@ class ProverPool:
         return Plan(items, message["plan"]["facts"])
 
     @asynccontextmanager
-    async def _worker(self) -> AsyncIterator[_Worker]:
+    async def _worker(self) -> AsyncGenerator[_Worker]:
         """A worker of one's own: a free one, else a new one."""
         self._waiting += 1
         try:

@@ -14,6 +14,7 @@ import struct
 import sys
 from collections import OrderedDict
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from acgs1.core.errors import DomainError, ErrorItem
@@ -111,8 +112,8 @@ def refusal(kinds: dict[str, type[DomainError]], message: dict[str, Any]) -> Dom
 
 
 def _resident_mb() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() // (1024 * 1024)
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() // (1024 * 1024)
 
 
 if __name__ == "__main__":

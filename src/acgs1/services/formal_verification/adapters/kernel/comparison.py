@@ -80,8 +80,8 @@ class ComparisonSession:
     def _witness(self, case: Case, more: str, less: str, more_name: str, less_name: str) -> Counterexample:
         allowed = self._vocabulary.evaluator.decide(more, "", case)
         denied = self._vocabulary.evaluator.decide(less, "", case)
-        assert allowed is not None
-        assert denied is not None
+        if allowed is None or denied is None:
+            raise AssertionError("INVARIANT: a witness has been replayed")
         permits = sorted(allowed.reasons)
         forbids = sorted(denied.reasons)
         why = f"denied by {explain.policies_words(forbids, '')}" if forbids else "no policy permits it"

@@ -12,11 +12,13 @@ sound rewrite cannot be written down, `CannotCompose` says why; the obligation i
 import copy
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, cast
 
 from acgs1.services.formal_verification.adapters.kernel.schema_view import SchemaView, split_uid
 
 Json = dict[str, Any]
+Root = Literal["principal", "resource", "context"]
 
 _OTHER: Json = {"type": "Other"}
 
@@ -37,7 +39,7 @@ class Target:
     an entity of type `base_type`, reached by `base_path` from the variable `root`.
     """
 
-    root: Literal["principal", "resource", "context"]
+    root: Root
     base_path: tuple[str, ...]
     base_type: str | None
     record_path: tuple[str, ...]
@@ -68,11 +70,11 @@ class Composition:
         self._context = view.action_context(self._action)
         self.targets = tuple(self._target(path) for path in attributes)
         self._check_bases()
-        self.schema_json = json.dumps(self._extended_schema())
 
     def _target(self, path: str) -> Target:
-        root, *names = path.split(".")
-        assert root in ("principal", "resource", "context")
+        # INVARIANT: `AttributePath` admits these three roots alone.
+        root = cast("Root", path.partition(".")[0])
+        names = path.split(".")[1:]
         base_path: list[str] = []
         record_path: list[str] = []
         base_type = None if root == "context" else self._principal if root == "principal" else self._resource
@@ -126,7 +128,9 @@ class Composition:
                 if same_base or len(one.path) < len(two.path):
                     raise CannotCompose(f"`{'.'.join(two.path)}` is inside or the same as another that varies")
 
-    def _extended_schema(self) -> Json:
+    @cached_property
+    def schema_json(self) -> str:
+        """The schema with the fresh attributes, as Cedar JSON."""
         schema = self._view.to_json()
         for target in self.targets:
             if target.base_type is None:
@@ -136,7 +140,7 @@ class Composition:
             for name in target.record_path:
                 record = record["attributes"][name]
             record["attributes"][target.fresh] = copy.deepcopy(record["attributes"][target.attribute])
-        return schema
+        return json.dumps(schema)
 
     # --- policies ------------------------------------------------------------------------------------------------
 
@@ -198,7 +202,7 @@ class Composition:
             "resource": _pin_entity(policy["resource"], self._resource),
         }
 
-    def _rewrite(self, node: Json) -> Json:
+    def _rewrite(self, node: Json) -> Json:  # noqa: PLR0911 - one return per kind of expression
         ((operator, body),) = node.items()
         match operator:
             case "Value" | "Slot":
@@ -278,7 +282,7 @@ class Composition:
             root = root["."]["left"]
         return root, names
 
-    def _type(self, node: Json) -> Json | None:
+    def _type(self, node: Json) -> Json | None:  # noqa: PLR0911 - one return per kind of expression
         """The type of an expression in this environment; None inside code that the environment's types make unreachable."""
         ((operator, body),) = node.items()
         match operator:

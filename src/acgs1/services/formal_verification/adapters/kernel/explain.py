@@ -71,7 +71,7 @@ def _find(case: Case, path: list[str]) -> tuple[bool, Any]:
     return True, value  # pyright: ignore[reportUnknownVariableType]
 
 
-def _shown(value: Any) -> str | None:
+def _shown(value: Any) -> str | None:  # noqa: PLR0911 - one return per kind of value
     match value:
         case bool():
             return "true" if value else "false"

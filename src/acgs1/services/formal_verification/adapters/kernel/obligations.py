@@ -2,7 +2,7 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -96,7 +96,7 @@ class Vocabulary:
                 raise InvariantTextError(f"the schema has no entity type `{name}`")
         wanted = {action_uid(name) for name in scope.actions}
         if unknown := wanted - set(self.view.action_names()):
-            raise InvariantTextError(f"the schema has no action `{sorted(unknown)[0]}`")
+            raise InvariantTextError(f"the schema has no action `{min(unknown)}`")
         return [
             (principal, action, resource)
             for principal, action, resource in self.environments
@@ -180,7 +180,7 @@ class VerificationSession:
                 pointer = f"/constitution/principles/{number}/invariants/{index}"
                 where = f"principle `{principle.id}`, invariant {index}"
                 try:
-                    self._check_invariant(principle.id, index, invariant, pointer)
+                    self._check_invariant(principle.id, index, invariant)
                 except InvariantTextError as error:
                     item = ErrorItem(detail=str(error), pointer=pointer)
                     raise InvalidConstitution(f"{where}: {error}", items=(item,)) from None
@@ -191,7 +191,7 @@ class VerificationSession:
         text, _ = guards_of(self._constitution)
         return PolicyTexts(text, "guards", self._vocabulary.view)
 
-    def _check_invariant(self, principle_id: str, index: int, invariant: Invariant, pointer: str) -> None:
+    def _check_invariant(self, principle_id: str, index: int, invariant: Invariant) -> None:
         environments = self._vocabulary.in_scope(invariant)
         if not environments:
             raise InvariantTextError("the scope admits no request environment of the schema, so it would never matter")
@@ -204,18 +204,21 @@ class VerificationSession:
                 text = f'@id({json.dumps(principle_id)})\n@kind("always")\npermit ({scope_text(invariant)}) when {{\n{invariant.when}\n}};'
                 kernel.validate_policies(self._vocabulary.schema, text, "invariant")
             case IndifferentTo() | MonotoneIn():
-                if not any(True for _ in self._compositions(invariant, environments)):
+                compositions = [composition for _, composition in self._compositions(invariant, environments)]
+                if not compositions:
                     paths = invariant.attributes if isinstance(invariant, IndifferentTo) else (invariant.attribute,)
                     shown = ", ".join(f"`{path}`" for path in paths)
                     raise InvariantTextError(f"no request environment in scope has the attributes {shown}")
                 if isinstance(invariant, MonotoneIn):
-                    for _, composition in self._compositions(invariant, environments):
+                    for composition in compositions:
                         if isinstance(composition, Composition) and composition.targets[0].type != "Long":
                             raise InvariantTextError(
                                 f"`{invariant.attribute}` is a {composition.targets[0].type}; only a Long can be raised"
                             )
 
-    def _compositions(self, invariant: IndifferentTo | MonotoneIn, environments: list[Environment]):
+    def _compositions(
+        self, invariant: IndifferentTo | MonotoneIn, environments: list[Environment]
+    ) -> Iterator[tuple[Environment, Composition | str]]:
         """(environment, its two-run form or why there is none); environments without the attributes are left out."""
         paths = invariant.attributes if isinstance(invariant, IndifferentTo) else (invariant.attribute,)
         for environment in environments:
@@ -232,11 +235,12 @@ class VerificationSession:
             for index, invariant in enumerate(principle.invariants):
                 environments = self._vocabulary.in_scope(invariant)
                 if isinstance(invariant, Never | Always):
-                    for environment in environments:
-                        work.append(self._condition_work(principle.id, index, invariant, environment))
+                    work += [self._condition_work(principle.id, index, invariant, place) for place in environments]
                 else:
-                    for environment, composition in self._compositions(invariant, environments):
-                        work.append(self._two_run_work(principle.id, index, invariant, environment, composition))
+                    work += [
+                        self._two_run_work(principle.id, index, invariant, place, composition)
+                        for place, composition in self._compositions(invariant, environments)
+                    ]
         return work
 
     def _error_work(self) -> list[_Work]:
@@ -436,11 +440,10 @@ class VerificationSession:
         if isinstance(found, Obligation):
             return found
         both = pair(found)
-        assert both is not None
+        if both is None:
+            raise AssertionError("INVARIANT: what shows the property is a pair")
         one, two = both
-        first, second = (self._decide(self._policies.text, case, self._guards.text) for case in both)
-        assert first is not None
-        assert second is not None
+        first, second = (self._replayed(case, guarded=True) for case in both)
         allowed, denied = (one, two) if first.allowed else (two, one)
         if planned.kind == "monotone_in":
             words = (
@@ -479,8 +482,7 @@ class VerificationSession:
         case = self._readable(planned, answer, shows)
         if isinstance(case, Obligation):
             return case
-        decision = self._decide(self._policies.text, case, self._guards.text if guarded else "")
-        assert decision is not None
+        decision = self._replayed(case, guarded=guarded)
         return _obligation(planned, answer, self._counterexample(case, [decision], words(case), None))
 
     def _readable(self, planned: Planned, answer: Answer, shows: Callable[[Case, bool], bool]) -> Case | Obligation:
@@ -499,6 +501,13 @@ class VerificationSession:
         if not shows(case, True):
             return _unknown(planned, "shown only on requests where a policy cannot be evaluated", answer)
         return case
+
+    def _replayed(self, case: Case, *, guarded: bool) -> kernel.Decision:
+        """The decision of the whole policy set on a case that is known to be a request of the schema."""
+        decision = self._decide(self._policies.text, case, self._guards.text if guarded else "")
+        if decision is None:
+            raise AssertionError("INVARIANT: what is shown has been replayed")
+        return decision
 
     def _decide_slice(
         self, policies: list[CedarPolicy], guards: str, case: Case, strict: bool

@@ -67,7 +67,9 @@ class SchemaView:
                 return candidate
         raise SchemaError(f"the schema defines no entity type `{name}`")
 
-    def _resolve(self, definition: Json, namespace: str, seen: tuple[str, ...]) -> Json:
+    def _resolve(  # noqa: PLR0911 - one return per kind of type
+        self, definition: Json, namespace: str, seen: tuple[str, ...]
+    ) -> Json:
         """The same type without names of common types. INVARIANT: Cedar forbids recursive common types."""
         kind = definition.get("type", "Record" if "attributes" in definition else None)
         match kind:
@@ -140,7 +142,8 @@ class SchemaView:
                 continue
             found.add(uid)
             namespace, name = split_action(uid)
-            for parent in self._resolved[namespace]["actions"].get(name, {}).get("memberOf") or []:
+            parents: list[Json] = self._resolved[namespace]["actions"].get(name, {}).get("memberOf") or []
+            for parent in parents:
                 kind = parent.get("type")
                 if kind is None:
                     kind = _qualified(namespace, "Action")

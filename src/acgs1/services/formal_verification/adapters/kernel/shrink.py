@@ -8,7 +8,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 Json = dict[str, Any]
 
@@ -123,7 +123,7 @@ class _Attempts:
                 if not self._edit(path, ""):
                     self._edit(path, value[:1]) if len(value) > 1 else None
             case list():
-                for item in list(value):
+                for item in list(cast("list[Any]", value)):
                     self._edit(path, [other for other in _get(self.best, path) if other != item])
             case dict() if "__entity" not in value and "__extn" not in value:
                 self._record(path)
