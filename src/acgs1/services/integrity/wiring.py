@@ -53,7 +53,7 @@ def wiring(own: IntegritySettings) -> Lifespan:
             async def deliver(events: list[Event]) -> None:
                 await sequencer.append(events)
 
-            relay = OutboxRelay("integrity", platform.database, deliver, platform.clock)
+            app.state.outbox = relay = OutboxRelay("integrity", platform.database, deliver, platform.clock)
             platform.spawn("outbox", relay.run)
             platform.spawn("anchoring", anchorer.run)
             try:
