@@ -1,0 +1,1 @@
+"""Governance synthesis (port 8004): drafts policies from principles and repairs them from counterexamples."""

@@ -1,0 +1,1 @@
+"""What the service needs from outside: a grammar and the kernel."""
