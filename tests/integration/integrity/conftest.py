@@ -75,3 +75,8 @@ async def running_node(folder: Path) -> AsyncGenerator[Node]:
 async def node(tmp_path: Path) -> AsyncGenerator[Node]:
     async with running_node(tmp_path / "ledger") as running:
         yield running
+
+
+@pytest.fixture(scope="session", name="running_node")
+def _running_node():
+    return running_node

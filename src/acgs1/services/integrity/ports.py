@@ -38,6 +38,21 @@ class EntryFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredLeaf:
+    """A row of the entries as it stands, before anything of it is believed."""
+
+    index: int
+    event_id: str
+    hash: bytes
+    content: bytes
+    type: str
+    service: str
+    actor: str
+    subject: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AppealRecord:
     """An appeal with the salts of its commitments."""
 
@@ -55,11 +70,16 @@ class Records(Protocol):
 
     async def checkpoint(self, size: int) -> SignedHead | None: ...
     async def checkpoints(self, cursor: str | None, limit: int) -> tuple[list[SignedHead], str | None]: ...
+    async def checkpoints_from(self, size: int, limit: int) -> list[SignedHead]:
+        """The checkpoints of at least `size` leaves, smallest first."""
+        ...
+
     async def add_checkpoint(self, checkpoint: SignedHead) -> None:
         """Raises ConcurrentAppend when a checkpoint of that size exists."""
         ...
 
     async def tiles(self, ids: Iterable[TileId]) -> dict[TileId, bytes]: ...
+    async def count_tiles(self) -> int: ...
     async def put_tiles(self, tiles: Mapping[TileId, bytes]) -> None: ...
     async def add_leaves(self, leaves: Sequence[Leaf]) -> None:
         """Raises ConcurrentAppend when a place or an event id is taken."""
@@ -72,8 +92,8 @@ class Records(Protocol):
     async def leaf(self, event_id: str) -> Leaf | None: ...
     async def leaf_at(self, index: int) -> Leaf | None: ...
     async def leaves(self, wanted: EntryFilter, cursor: str | None, limit: int) -> tuple[list[Leaf], str | None]: ...
-    async def stored_leaves(self, start: int, limit: int) -> list[tuple[int, str, bytes, bytes]]:
-        """Index, event id, hash and content as stored, from `start` on in order of index."""
+    async def stored_leaves(self, start: int, limit: int) -> list[StoredLeaf]:
+        """The rows from leaf `start` on, in order of index."""
         ...
 
     async def add_anchor(self, anchor: AnchorRecord) -> None: ...

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, insert, select, tuple_, update
+from sqlalchemy import Select, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -18,7 +18,7 @@ from acgs1.kit.errors import InvalidCursor
 from acgs1.kit.outbox import Recorder
 from acgs1.services.integrity.domain import Leaf
 from acgs1.services.integrity.models import AnchorRow, AppealRow, CheckpointRow, EntryRow, TileRow
-from acgs1.services.integrity.ports import AppealRecord, ConcurrentAppend, EntryFilter, SignedHead
+from acgs1.services.integrity.ports import AppealRecord, ConcurrentAppend, EntryFilter, SignedHead, StoredLeaf
 
 Row = TypeVar("Row")
 
@@ -41,6 +41,12 @@ class IntegrityRepository(Recorder):
     async def checkpoints(self, cursor: str | None, limit: int) -> tuple[list[SignedHead], str | None]:
         rows, following = await self._page(select(CheckpointRow), CheckpointRow.tree_size, cursor, limit)
         return [_signed_row(row) for row in rows], following
+
+    async def checkpoints_from(self, size: int, limit: int) -> list[SignedHead]:
+        statement = (
+            select(CheckpointRow).where(CheckpointRow.tree_size >= size).order_by(CheckpointRow.tree_size).limit(limit)
+        )
+        return [_signed_row(row) for row in await self.session.scalars(statement)]
 
     async def add_checkpoint(self, checkpoint: SignedHead) -> None:
         try:
@@ -67,6 +73,9 @@ class IntegrityRepository(Recorder):
             )
         )
         return {TileId(row.level, row.number): row.hashes for row in rows}
+
+    async def count_tiles(self) -> int:
+        return await self.session.scalar(select(func.count()).select_from(TileRow)) or 0
 
     async def put_tiles(self, tiles: Mapping[TileId, bytes]) -> None:
         if not tiles:
@@ -134,14 +143,22 @@ class IntegrityRepository(Recorder):
         rows, following = await self._page(statement, EntryRow.leaf_index, cursor, limit)
         return [_leaf_row(row) for row in rows], following
 
-    async def stored_leaves(self, start: int, limit: int) -> list[tuple[int, str, bytes, bytes]]:
-        rows = await self.session.execute(
-            select(EntryRow.leaf_index, EntryRow.event_id, EntryRow.leaf_hash, EntryRow.content)
-            .where(EntryRow.leaf_index >= start)
-            .order_by(EntryRow.leaf_index)
-            .limit(limit)
-        )
-        return [(row.leaf_index, row.event_id, row.leaf_hash, row.content) for row in rows]
+    async def stored_leaves(self, start: int, limit: int) -> list[StoredLeaf]:
+        statement = select(EntryRow).where(EntryRow.leaf_index >= start).order_by(EntryRow.leaf_index).limit(limit)
+        return [
+            StoredLeaf(
+                row.leaf_index,
+                row.event_id,
+                row.leaf_hash,
+                row.content,
+                row.type,
+                row.service,
+                row.actor,
+                row.subject,
+                row.time,
+            )
+            for row in await self.session.scalars(statement)
+        ]
 
     # --- anchors ---
 

@@ -213,15 +213,15 @@ class Sequencer:
         """The leaves of the last tile must be those it hashes, and the last of all leaves."""
         start = (head.size - 1) // TILE_WIDTH * TILE_WIDTH if head.size else 0
         rows = await records.stored_leaves(start, TILE_WIDTH + 1)
-        if [row[0] for row in rows] != list(range(start, head.size)):
+        if [row.index for row in rows] != list(range(start, head.size)):
             raise self._contradiction(f"the entries do not end at leaf {head.size - 1}, as the checkpoint says")
         if not rows:
             return datetime.fromtimestamp(0, UTC)
         tile = TileId(0, start // TILE_WIDTH)
         hashes = edge.get(tile) or (await records.tiles([tile])).get(tile)
-        if hashes != b"".join(leaf_hash(row[3]) for row in rows):
+        if hashes != b"".join(leaf_hash(row.content) for row in rows):
             raise self._contradiction("the newest entries do not hash to the stored tree")
-        return parse_instant(json.loads(rows[-1][3])["logged_at"])
+        return parse_instant(json.loads(rows[-1].content)["logged_at"])
 
     async def _verify_memory(self, records: Records, head: TreeHead) -> None:
         remembered = await self._memory.recall()

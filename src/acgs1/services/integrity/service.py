@@ -110,9 +110,9 @@ class LogService:
         async with self._store.reading() as records:
             rows = await records.stored_leaves(number * TILE_WIDTH, width)
         # A gap in the indices would come out as another leaf here; the caller's hashes would not match, and neither may ours.
-        if [row[0] for row in rows] != list(range(number * TILE_WIDTH, number * TILE_WIDTH + width)):
+        if [row.index for row in rows] != list(range(number * TILE_WIDTH, number * TILE_WIDTH + width)):
             raise TileNotFound(f"entry bundle {number} does not have {width} entries yet")
-        return b"".join(len(row[3]).to_bytes(2, "big") + row[3] for row in rows)
+        return b"".join(len(row.content).to_bytes(2, "big") + row.content for row in rows)
 
     # --- proofs ---
 

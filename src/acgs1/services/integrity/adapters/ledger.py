@@ -4,7 +4,7 @@ import base64
 from pathlib import Path
 from typing import Final
 
-from acgs1.contracts.integrity import Anchor
+from acgs1.contracts.integrity import Anchor, EvidenceBundle
 from acgs1.core.merkle import TreeHead
 from acgs1.kit.breaker import CircuitBreaker, CircuitOpenError
 from acgs1.kit.errors import DependencyUnavailable
@@ -12,6 +12,7 @@ from acgs1.ledger.anchor_proof import AnchorProofError, verify_anchor_transactio
 from acgs1.ledger.client import LandedTransaction, LedgerClient
 from acgs1.ledger.errors import LedgerError
 from acgs1.ledger.keys import load_or_create_keypair
+from acgs1.services.integrity.domain import Check
 from acgs1.services.integrity.errors import LedgerNotReady
 from acgs1.services.integrity.ports import LandedAnchor
 
@@ -96,3 +97,34 @@ class SolanaLedger:
 def _unavailable(error: LedgerError | CircuitOpenError) -> DependencyUnavailable:
     detail = error.detail if isinstance(error, LedgerError) else "its circuit breaker is open"
     return DependencyUnavailable(f"`ledger` is not available: {detail}")
+
+
+async def verify_on_ledger(bundle: EvidenceBundle, client: LedgerClient) -> list[Check]:
+    """What only a ledger node can say: that the transaction landed, and that the anchored tree is still part of what stands there.
+
+    Raises LedgerError when the node does not answer.
+    """
+    anchor = bundle.anchor
+    landed = await client.transaction(anchor.signature)
+    if landed is None:
+        transaction = Check("ledger transaction", False, f"the ledger does not know {anchor.signature}")
+    elif landed.error is not None:
+        transaction = Check("ledger transaction", False, f"the ledger refused it: {landed.error}")
+    elif base64.b64encode(landed.raw).decode() != anchor.transaction:
+        transaction = Check("ledger transaction", False, "the ledger has another transaction under this signature")
+    else:
+        transaction = Check("ledger transaction", True, f"landed in slot {landed.slot}")
+    governance, found = await client.get_governance(), await client.get_anchor()
+    if governance is None or found is None:
+        account = Check("ledger account", False, f"no governance program stands at {client.program}")
+    elif found.tree_size < anchor.tree_size or (found.tree_size == anchor.tree_size and found.root != anchor.root_hash):
+        account = Check(
+            "ledger account", False, f"the ledger stands at {found.tree_size} leaves with root {found.root}"
+        )
+    else:
+        account = Check("ledger account", True, f"the ledger stands at {found.tree_size} leaves")
+    if governance is None:
+        return [transaction, account]
+    same = governance.log == anchor.authority
+    authority = Check("ledger log authority", same, f"the ledger names {governance.log}")
+    return [transaction, account, authority]
