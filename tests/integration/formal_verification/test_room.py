@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from factories import Running, running, settings
 
 from acgs1.contracts.auth import Role
 from acgs1.contracts.formal_verification import Certificate, VerifierKey
 from acgs1.kit.signing import VerifyingKey, base64url_decode
 from acgs1.services.formal_verification.app import create_app
 from acgs1.services.formal_verification.domain import certificate_flaws, signed_bytes
+from factories import Running, running, settings
 
 SCHEMA = """
 entity Agent { trust: Long };
