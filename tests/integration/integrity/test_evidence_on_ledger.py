@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -226,3 +227,28 @@ async def test_every_byte_of_the_transaction_is_covered(log: Running):
         forged = bytes([*raw[:at], raw[at] ^ 1, *raw[at + 1 :]])
         anchor = {**document["anchor"], "transaction": base64.b64encode(forged).decode()}
         assert not holds(json.dumps({**document, "anchor": anchor})), at
+
+
+async def test_a_ledger_that_was_down_is_caught_up_with_once_it_is_back(log: Running, node: Any):
+    before = await send(log)
+    await evidence(log, before[0])
+    await node.stop()
+    meanwhile = await send(log, 3)
+    failed = await log.client.post("/api/v1/anchors", headers=log.headers(Role.OPERATOR))
+    assert failed.status_code == 503
+    assert (await log.client.get("/health")).json()["dependencies"]["ledger"].startswith("failed")
+    await node.start()
+    anchored = await log.client.post("/api/v1/anchors", headers=log.headers(Role.OPERATOR))
+    assert (anchored.status_code, anchored.json()["tree_size"]) == (201, 4)
+    assert holds(await evidence(log, meanwhile[0]))
+    assert (await log.client.get("/health")).json()["dependencies"]["ledger"] == "ok"
+
+
+async def test_an_anchor_whose_record_was_lost_is_found_in_the_ledger_s_history(log: Running, tmp_path: Path):
+    ids = await send(log, 2)
+    first = await evidence(log, ids[0])
+    with sqlite3.connect(tmp_path / "home" / "db" / "integrity.sqlite3") as connection:
+        connection.execute("DELETE FROM anchors")
+    again = await log.client.post("/api/v1/anchors", headers=log.headers(Role.OPERATOR))
+    assert again.status_code == 201, again.text
+    assert await evidence(log, ids[0]) == first
