@@ -1,14 +1,17 @@
 """Policy sets cut to one request environment, and requests replayed in the evaluator."""
 
 import json
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import acgs1_kernel as kernel
 
 from acgs1.core.errors import ErrorItem
-from acgs1.services.formal_verification.adapters.kernel.schema_view import SchemaView, entity_uid
+from acgs1.core.hashing import text_hash
+from acgs1.services.formal_verification.adapters.kernel.schema_view import SchemaView, entity_uid, split_uid
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case
 
 Json = dict[str, Any]
@@ -20,76 +23,106 @@ RESERVED_PREFIXES = ("guard:", "acgs:")
 
 @dataclass(frozen=True, slots=True)
 class CedarPolicy:
-    """One static policy: its id, its text with that id in an annotation, and its Cedar EST JSON."""
+    """One static policy: its id, and its text with that id in an annotation. `line` is where it begins."""
 
     id: str
     effect: Literal["permit", "forbid"]
     text: str
-    est: Json
+    hash: str
     line: int
+
+
+class Slice:
+    """The policies that can matter in one request environment; the others cannot."""
+
+    def __init__(self, policies: list[CedarPolicy]) -> None:
+        self.policies = policies
+
+    @cached_property
+    def text(self) -> str:
+        return "\n".join(policy.text for policy in self.policies)
+
+    @cached_property
+    def hash(self) -> str:
+        """Of the policies in their order; equal slices mean the same."""
+        return text_hash("\n".join(policy.hash for policy in self.policies))
+
+    def without(self, ids: list[str]) -> "Slice":
+        return Slice([policy for policy in self.policies if policy.id not in ids])
+
+
+class Scopes:
+    """Which request environments a policy's scope admits, by entity type and action alone: what depends on the request is
+    left to the evaluator, so cutting by scope never changes a decision."""
+
+    def __init__(self, view: SchemaView, environments: list[Environment]) -> None:
+        self._environments = environments
+        self._ancestors = {action: view.action_ancestors(action) for _, action, _ in environments}
+        self._known: dict[tuple[str, str, str], frozenset[Environment]] = {}
+
+    def admitted(self, policy: kernel.PolicyInfo) -> frozenset[Environment]:
+        scope = (policy.principal, policy.action, policy.resource)
+        known = self._known.get(scope)
+        if known is None:
+            if len(self._known) > _KEPT_SCOPES:
+                self._known.clear()
+            known = frozenset(
+                (principal, action, resource)
+                for principal, action, resource in self._environments
+                if _type_admits(scope[0], principal)
+                and _action_admits(scope[1], action, self._ancestors[action])
+                and _type_admits(scope[2], resource)
+            )
+            self._known[scope] = known
+        return known
 
 
 class PolicyTexts:
     """The policies of one text. Ids are those of the whole text, also where only a slice is looked at."""
 
-    def __init__(self, text: str, source: str, view: SchemaView) -> None:
+    def __init__(self, text: str, source: str, scopes: Scopes) -> None:
         """Raises acgs1_kernel.CedarParseError."""
         self.text = text
-        self._view = view
         self.policies: dict[str, CedarPolicy] = {}
-        if not text.strip():
-            return
-        ests: Json = json.loads(kernel.policies_to_json(text))["staticPolicies"]
-        for info in kernel.parse_policies(text, source):
-            own = info.text.strip()
-            if not own.endswith(";"):
-                own += ";"
-            if "id" not in info.annotations:
-                own = f"@id({json.dumps(info.id)})\n{own}"
-            effect = "permit" if info.effect == "permit" else "forbid"
-            self.policies[info.id] = CedarPolicy(info.id, effect, own, ests[info.id], info.line)
+        slices: dict[Environment, list[CedarPolicy]] = {}
+        for info in kernel.parse_policies(text, source) if text.strip() else ():
+            policy = _policy(info)
+            self.policies[policy.id] = policy
+            for environment in scopes.admitted(info):
+                slices.setdefault(environment, []).append(policy)
+        self._slices = {environment: Slice(policies) for environment, policies in slices.items()}
 
-    def in_environment(self, environment: Environment) -> list[CedarPolicy]:
-        """Those whose scope can match in `environment`; the others cannot matter there."""
-        principal, action, resource = environment
-        actions = self._view.action_ancestors(action)
-        return [
-            policy
-            for policy in self.policies.values()
-            if _type_admits(policy.est["principal"], principal)
-            and _action_admits(policy.est["action"], action, actions)
-            and _type_admits(policy.est["resource"], resource)
-        ]
+    def in_environment(self, environment: Environment) -> Slice:
+        return self._slices.get(environment) or Slice([])
 
 
-def joined(policies: list[CedarPolicy]) -> str:
-    """The policies as one text."""
-    return "\n".join(policy.text for policy in policies)
+def _policy(info: kernel.PolicyInfo) -> CedarPolicy:
+    text = info.text.strip()
+    if not text.endswith(";"):
+        text += ";"
+    if "id" not in info.annotations:
+        text = f"@id({json.dumps(info.id)})\n{text}"
+    return CedarPolicy(info.id, "permit" if info.effect == "permit" else "forbid", text, text_hash(text), info.line)
 
 
-def _type_admits(constraint: Json, type_name: str) -> bool:
-    match constraint["op"]:
-        case "==":
-            return constraint["entity"]["type"] == type_name
-        case "is":
-            return constraint["entity_type"] == type_name
-        case _:
-            return True
+_TYPE_SCOPE = re.compile(r'(?:principal|resource) (?:is (?P<is>[\w:]+)|== (?P<eq>\w+(?:::\w+)*)::")')
+_ACTION = re.compile(r'(?:\w+::)*Action::"(?:[^"\\]|\\.)*"')
+_KEPT_SCOPES = 50_000
 
 
-def _action_admits(constraint: Json, action: str, ancestors: frozenset[str]) -> bool:
-    match constraint["op"]:
-        case "==":
-            return _uid(constraint["entity"]) == action
-        case "in":
-            named = constraint.get("entities") or [constraint["entity"]]
-            return any(_uid(entity) in ancestors for entity in named)
-        case _:
-            return True
+def _type_admits(scope: str, type_name: str) -> bool:
+    match = _TYPE_SCOPE.match(scope)
+    return match is None or (match["is"] or match["eq"]) == type_name
 
 
-def _uid(entity: Json) -> str:
-    return entity_uid(entity["type"], entity["id"])
+def _action_admits(scope: str, action: str, ancestors: frozenset[str]) -> bool:
+    _, _, constraint = scope.partition(" ")
+    if not constraint:
+        return True
+    named = {entity_uid(*split_uid(uid)) for uid in _ACTION.findall(constraint)}
+    if constraint.startswith("=="):
+        return entity_uid(*split_uid(action)) in named
+    return bool(named & ancestors)
 
 
 class Evaluator:

@@ -2,8 +2,8 @@
 
 from acgs1.contracts.formal_verification import Counterexample, EnvironmentChange, RequestEnvironment
 from acgs1.services.formal_verification.adapters.kernel import explain
-from acgs1.services.formal_verification.adapters.kernel.cedar import Environment, joined
-from acgs1.services.formal_verification.adapters.kernel.obligations import Vocabularies, policies_under
+from acgs1.services.formal_verification.adapters.kernel.cedar import Environment
+from acgs1.services.formal_verification.adapters.kernel.law import Vocabularies
 from acgs1.services.formal_verification.adapters.kernel.prover import Answer, Provers
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
 from acgs1.services.formal_verification.domain import Change
@@ -16,8 +16,8 @@ class ComparisonSession:
         """Raises InvalidConstitution for the schema, InvalidPolicies for either set."""
         self._vocabulary = vocabularies.of(schema)
         self._provers = provers
-        self._old = policies_under(self._vocabulary, old, "old")
-        self._new = policies_under(self._vocabulary, new, "new")
+        self._old = self._vocabulary.policies(old, "old")
+        self._new = self._vocabulary.policies(new, "new")
 
     @property
     def environments(self) -> list[Environment]:
@@ -28,8 +28,8 @@ class ComparisonSession:
         environment = self._vocabulary.environments[index]
         principal, action, resource = environment
         place = RequestEnvironment(principal=principal, action=action, resource=resource)
-        old = joined(self._old.in_environment(environment))
-        new = joined(self._new.in_environment(environment))
+        old = self._old.in_environment(environment).text
+        new = self._new.in_environment(environment).text
         if old == new:
             return EnvironmentChange(environment=place, change="unchanged")
         widened, newly_allowed = self._direction(environment, new, old, self._new.text, self._old.text, "new", "old")

@@ -1,55 +1,23 @@
 """What must be proved of a policy set under a constitution, and the proofs themselves."""
 
 import json
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Literal
 
 import acgs1_kernel as kernel
 
-from acgs1.contracts.constitution import (
-    Always,
-    Constitution,
-    IndifferentTo,
-    Invariant,
-    MonotoneIn,
-    Never,
-    Scope,
-)
+from acgs1.contracts.constitution import Always, Constitution, IndifferentTo, MonotoneIn, Never
 from acgs1.contracts.formal_verification import Counterexample, Obligation, RequestEnvironment
-from acgs1.contracts.guards import (
-    InvariantTextError,
-    action_uid,
-    check_condition,
-    guard_id,
-    guard_text,
-    guards_of,
-    scope_text,
-)
-from acgs1.core.errors import ErrorItem
-from acgs1.core.hashing import sha256_hex, text_hash
+from acgs1.core.hashing import text_hash
 from acgs1.services.formal_verification.adapters.kernel import explain
-from acgs1.services.formal_verification.adapters.kernel.cedar import (
-    RESERVED_PREFIXES,
-    CedarPolicy,
-    Environment,
-    Evaluator,
-    PolicyTexts,
-    items_of,
-    joined,
-)
-from acgs1.services.formal_verification.adapters.kernel.composition import (
-    CannotCompose,
-    Composition,
-    NoSuchAttribute,
-)
+from acgs1.services.formal_verification.adapters.kernel.cedar import CedarPolicy, Environment, Evaluator, Slice
+from acgs1.services.formal_verification.adapters.kernel.composition import CannotCompose, Composition
+from acgs1.services.formal_verification.adapters.kernel.law import Claim, Vocabularies, attributes_of
 from acgs1.services.formal_verification.adapters.kernel.prover import Answer, Provers
-from acgs1.services.formal_verification.adapters.kernel.schema_view import SchemaError, SchemaView, split_uid
+from acgs1.services.formal_verification.adapters.kernel.schema_view import split_uid
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
 from acgs1.services.formal_verification.domain import CONTRADICTION
-from acgs1.services.formal_verification.errors import InvalidConstitution, InvalidPolicies
 
 Json = dict[str, Any]
 Kind = Literal["never", "always", "indifferent_to", "monotone_in", "never_errors"]
@@ -76,93 +44,22 @@ class _Work:
     prove: Callable[[], Obligation]
 
 
-class Vocabulary:
-    """A schema, ready for proofs: validated, its environments enumerated, its types resolved."""
-
-    def __init__(self, schema: str) -> None:
-        """Raises acgs1_kernel.CedarParseError, SchemaError."""
-        kernel.check_schema(schema)
-        self.schema = schema
-        self.hash = text_hash(schema)
-        self.view = SchemaView(kernel.schema_to_json(schema))
-        self.environments: list[Environment] = kernel.request_envs(schema)
-        self.evaluator = Evaluator(schema)
-
-    def in_scope(self, scope: Scope) -> list[Environment]:
-        """The request environments that a scope speaks about. Raises InvariantTextError for names the schema lacks."""
-        types = self.view.entity_types()
-        for name in (scope.principal, scope.resource):
-            if name is not None and name not in types:
-                raise InvariantTextError(f"the schema has no entity type `{name}`")
-        wanted = {action_uid(name) for name in scope.actions}
-        if unknown := wanted - set(self.view.action_names()):
-            raise InvariantTextError(f"the schema has no action `{min(unknown)}`")
-        return [
-            (principal, action, resource)
-            for principal, action, resource in self.environments
-            if scope.principal in (None, principal)
-            and scope.resource in (None, resource)
-            and (not wanted or wanted & self.view.action_ancestors(action))
-        ]
-
-
-class Vocabularies:
-    """The vocabularies of the last few schemas."""
-
-    def __init__(self, keep: int = 4) -> None:
-        self._keep = keep
-        self._known: OrderedDict[str, Vocabulary] = OrderedDict()
-
-    def of(self, schema: str) -> Vocabulary:
-        """Raises InvalidConstitution where `schema` is none."""
-        known = self._known.get(schema)
-        if known is None:
-            try:
-                known = Vocabulary(schema)
-            except kernel.CedarParseError as error:
-                items = items_of(error, "/constitution/schema_text")
-                raise InvalidConstitution(f"the schema: {_first(items)}", items=items) from None
-            except SchemaError as error:
-                raise InvalidConstitution(f"the schema: {error}") from None
-            self._known[schema] = known
-            if len(self._known) > self._keep:
-                self._known.popitem(last=False)
-        self._known.move_to_end(schema)
-        return known
-
-
-def policies_under(vocabulary: Vocabulary, text: str, source: str = "policies") -> PolicyTexts:
-    """The policies of `text`, strictly valid under the schema. Raises InvalidPolicies with every finding."""
-    try:
-        texts = PolicyTexts(text, source, vocabulary.view)
-        if texts.policies:
-            kernel.validate_policies(vocabulary.schema, text, source)
-    except (kernel.CedarParseError, kernel.CedarValidationError) as error:
-        items = items_of(error, f"/{source}")
-        raise InvalidPolicies(_first(items), items=items) from None
-    for policy in texts.policies.values():
-        if policy.id.startswith(RESERVED_PREFIXES):
-            item = ErrorItem(
-                detail=f"the id `{policy.id}` is reserved; ids of your own do not begin with `guard:` or `acgs:`",
-                pointer=f"/{source}",
-                line=policy.line,
-                column=1,
-            )
-            raise InvalidPolicies(item.detail, items=(item,))
-    return texts
-
-
 class VerificationSession:
     """The obligations of one policy set under one constitution, planned at once and proved one by one."""
 
     def __init__(self, policies: str, constitution: Constitution, vocabularies: Vocabularies, provers: Provers) -> None:
         """Raises InvalidConstitution, InvalidPolicies."""
-        self._constitution = constitution
         self._vocabulary = vocabularies.of(constitution.schema_text)
         self._provers = provers
-        self._guards = self._checked_guards()
-        self._policies = policies_under(self._vocabulary, policies)
-        self._work = [*self._invariant_work(), *self._error_work()]
+        self._law = self._vocabulary.law(constitution)
+        self._guards = self._law.guards
+        self._policies = self._vocabulary.policies(policies)
+        self._base_key = f"{provers.identity}\n{self._vocabulary.hash}"
+        self._work = [*(self._claim_work(claim) for claim in self._law.claims), *self._error_work()]
+
+    @property
+    def principles_without_invariants(self) -> list[str]:
+        return self._law.principles_without_invariants
 
     @property
     def planned(self) -> list[Planned]:
@@ -174,91 +71,41 @@ class VerificationSession:
 
     # --- planning ------------------------------------------------------------------------------------------------
 
-    def _checked_guards(self) -> PolicyTexts:
-        for number, principle in enumerate(self._constitution.principles):
-            for index, invariant in enumerate(principle.invariants):
-                pointer = f"/constitution/principles/{number}/invariants/{index}"
-                where = f"principle `{principle.id}`, invariant {index}"
-                try:
-                    self._check_invariant(principle.id, index, invariant)
-                except InvariantTextError as error:
-                    item = ErrorItem(detail=str(error), pointer=pointer)
-                    raise InvalidConstitution(f"{where}: {error}", items=(item,)) from None
-                except (kernel.CedarParseError, kernel.CedarValidationError) as error:
-                    # The condition begins on the line after the scope: line 4 of a guard, which has two annotations.
-                    items = items_of(error, f"{pointer}/when", first_line=4)
-                    raise InvalidConstitution(f"{where}: {_first(items)}", items=items) from None
-        text, _ = guards_of(self._constitution)
-        return PolicyTexts(text, "guards", self._vocabulary.view)
-
-    def _check_invariant(self, principle_id: str, index: int, invariant: Invariant) -> None:
-        environments = self._vocabulary.in_scope(invariant)
-        if not environments:
-            raise InvariantTextError("the scope admits no request environment of the schema, so it would never matter")
+    def _claim_work(self, claim: Claim) -> _Work:
+        invariant = claim.invariant
+        policies = self._policies.in_environment(claim.environment)
+        guards = self._guards.in_environment(claim.environment)
         match invariant:
             case Never():
-                text = guard_text(guard_id(principle_id, index), principle_id, invariant)
-                kernel.validate_policies(self._vocabulary.schema, text, "invariant")
+                # Policies without the guards: they must comply by themselves, the guards are the second line.
+                planned = self._plan_claim(claim, policies.hash, invariant.when)
+                return _Work(planned, lambda: self._prove_never(planned, invariant, policies))
             case Always():
-                check_condition(invariant.when)
-                text = f'@id({json.dumps(principle_id)})\n@kind("always")\npermit ({scope_text(invariant)}) when {{\n{invariant.when}\n}};'
-                kernel.validate_policies(self._vocabulary.schema, text, "invariant")
+                planned = self._plan_claim(claim, policies.hash, guards.hash, invariant.when)
+                return _Work(planned, lambda: self._prove_always(planned, invariant, policies, guards))
             case IndifferentTo() | MonotoneIn():
-                compositions = [composition for _, composition in self._compositions(invariant, environments)]
-                if not compositions:
-                    paths = invariant.attributes if isinstance(invariant, IndifferentTo) else (invariant.attribute,)
-                    shown = ", ".join(f"`{path}`" for path in paths)
-                    raise InvariantTextError(f"no request environment in scope has the attributes {shown}")
-                if isinstance(invariant, MonotoneIn):
-                    for composition in compositions:
-                        if isinstance(composition, Composition) and composition.targets[0].type != "Long":
-                            raise InvariantTextError(
-                                f"`{invariant.attribute}` is a {composition.targets[0].type}; only a Long can be raised"
-                            )
-
-    def _compositions(
-        self, invariant: IndifferentTo | MonotoneIn, environments: list[Environment]
-    ) -> Iterator[tuple[Environment, Composition | str]]:
-        """(environment, its two-run form or why there is none); environments without the attributes are left out."""
-        paths = invariant.attributes if isinstance(invariant, IndifferentTo) else (invariant.attribute,)
-        for environment in environments:
-            try:
-                yield environment, Composition(self._vocabulary.view, environment, paths)
-            except NoSuchAttribute:
-                continue
-            except CannotCompose as error:
-                yield environment, str(error)
-
-    def _invariant_work(self) -> list[_Work]:
-        work: list[_Work] = []
-        for principle in self._constitution.principles:
-            for index, invariant in enumerate(principle.invariants):
-                environments = self._vocabulary.in_scope(invariant)
-                if isinstance(invariant, Never | Always):
-                    work += [self._condition_work(principle.id, index, invariant, place) for place in environments]
-                else:
-                    work += [
-                        self._two_run_work(principle.id, index, invariant, place, composition)
-                        for place, composition in self._compositions(invariant, environments)
-                    ]
-        return work
+                paths = attributes_of(invariant)
+                planned = self._plan_claim(claim, policies.hash, guards.hash, *paths)
+                composition = claim.composition
+                if not isinstance(composition, Composition):
+                    return _Work(planned, lambda: _obligation(planned, Answer.not_asked(composition or "")))
+                return _Work(planned, lambda: self._prove_two_run(planned, paths, composition, policies, guards))
 
     def _error_work(self) -> list[_Work]:
         work: list[_Work] = []
-        owners = guards_of(self._constitution)[1]
+        owners = self._law.guard_principles
         for environment in self._vocabulary.environments:
-            for policy in (*self._slice(environment), *self._guard_slice(environment)):
-                planned = self._plan(
-                    "never_errors", owners.get(policy.id), None, policy.id, environment, (policy.text,)
-                )
+            policies = self._policies.in_environment(environment).policies
+            guards = self._guards.in_environment(environment).policies
+            for policy in (*policies, *guards):
+                owner = owners.get(policy.id)
+                planned = self._plan("never_errors", owner, None, policy.id, environment, policy.hash)
                 work.append(_Work(planned, lambda p=planned, c=policy: self._prove_never_errors(p, c)))
         return work
 
-    def _slice(self, environment: Environment) -> list[CedarPolicy]:
-        return self._policies.in_environment(environment)
-
-    def _guard_slice(self, environment: Environment) -> list[CedarPolicy]:
-        return self._guards.in_environment(environment)
+    def _plan_claim(self, claim: Claim, *depends_on: str) -> Planned:
+        kind = claim.invariant.kind
+        return self._plan(kind, claim.principle_id, claim.index, None, claim.environment, *depends_on)
 
     def _plan(
         self,
@@ -267,47 +114,22 @@ class VerificationSession:
         index: int | None,
         policy_id: str | None,
         environment: Environment,
-        depends_on: tuple[str, ...],
+        *depends_on: str,
     ) -> Planned:
         principal, action, resource = environment
-        place = f"{principal}/{action}/{resource}"
         subject = policy_id if kind == "never_errors" else f"{principle_id}:{index}"
-        key = sha256_hex(
-            json.dumps(
-                [
-                    self._provers.identity,
-                    kind,
-                    principle_id,
-                    index,
-                    policy_id,
-                    self._vocabulary.hash,
-                    *environment,
-                    *depends_on,
-                ]
-            ).encode()
-        )
-        return Planned(f"{kind}:{subject}@{place}", kind, principle_id, index, policy_id, environment, key)
+        name = f"{kind}:{subject}@{principal}/{action}/{resource}"
+        key = text_hash(json.dumps((self._base_key, name, principle_id, *depends_on)))
+        return Planned(name, kind, principle_id, index, policy_id, environment, key)
 
     # --- never, always -------------------------------------------------------------------------------------------
 
-    def _condition_work(
-        self, principle_id: str, index: int, invariant: Never | Always, environment: Environment
-    ) -> _Work:
-        kind = invariant.kind
-        policies = self._slice(environment)
-        guards = "" if kind == "never" else joined(self._guard_slice(environment))
-        planned = self._plan(kind, principle_id, index, None, environment, (joined(policies), guards, invariant.when))
-        if isinstance(invariant, Never):
-            return _Work(planned, lambda: self._prove_never(planned, invariant, policies))
-        return _Work(planned, lambda: self._prove_always(planned, invariant, policies, guards))
-
-    def _prove_never(self, planned: Planned, invariant: Never, policies: list[CedarPolicy]) -> Obligation:
-        """Policies without the guards: they must comply by themselves, the guards are the second line."""
+    def _prove_never(self, planned: Planned, invariant: Never, policies: Slice) -> Obligation:
         ceiling = _bound("permit", planned.environment, f"unless {{\n{invariant.when}\n}}")
-        answer = self._ask("implies", planned.environment, joined(policies), ceiling)
+        answer = self._ask("implies", planned.environment, policies.text, ceiling)
 
         def violates(case: Case, strict: bool) -> bool:
-            decided = self._decide_slice(policies, "", case, strict)
+            decided = self._decide_slice(policies, Slice([]), case, strict)
             allowed = self._decide(ceiling, case)
             return decided is not None and allowed is not None and decided.allowed and not allowed.allowed
 
@@ -320,11 +142,9 @@ class VerificationSession:
 
         return self._settle(planned, answer, violates, words, guarded=False)
 
-    def _prove_always(
-        self, planned: Planned, invariant: Always, policies: list[CedarPolicy], guards: str
-    ) -> Obligation:
+    def _prove_always(self, planned: Planned, invariant: Always, policies: Slice, guards: Slice) -> Obligation:
         floor = _bound("permit", planned.environment, f"when {{\n{invariant.when}\n}}")
-        answer = self._ask("implies", planned.environment, floor, f"{joined(policies)}\n{guards}")
+        answer = self._ask("implies", planned.environment, floor, f"{policies.text}\n{guards.text}")
 
         def violates(case: Case, strict: bool) -> bool:
             required = self._decide(floor, case)
@@ -364,31 +184,15 @@ class VerificationSession:
 
     # --- indifferent_to, monotone_in -----------------------------------------------------------------------------
 
-    def _two_run_work(
-        self,
-        principle_id: str,
-        index: int,
-        invariant: IndifferentTo | MonotoneIn,
-        environment: Environment,
-        composition: Composition | str,
-    ) -> _Work:
-        policies, guards = self._slice(environment), joined(self._guard_slice(environment))
-        paths = invariant.attributes if isinstance(invariant, IndifferentTo) else (invariant.attribute,)
-        depends_on = (joined(policies), guards, *paths)
-        planned = self._plan(invariant.kind, principle_id, index, None, environment, depends_on)
-        if isinstance(composition, str):
-            return _Work(planned, lambda: _obligation(planned, Answer.not_asked(composition)))
-        return _Work(planned, lambda: self._prove_two_run(planned, paths, composition, policies, guards))
-
     def _prove_two_run(
         self,
         planned: Planned,
         paths: tuple[str, ...],
         composition: Composition,
-        policies: list[CedarPolicy],
-        guards: str,
+        policies: Slice,
+        guards: Slice,
     ) -> Obligation:
-        in_force: Json = json.loads(kernel.policies_to_json(f"{joined(policies)}\n{guards}"))
+        in_force: Json = json.loads(kernel.policies_to_json(f"{policies.text}\n{guards.text}"))
         monotone = planned.kind == "monotone_in"
         try:
             second = kernel.policies_from_json(json.dumps(composition.second_run(in_force)))
@@ -509,15 +313,15 @@ class VerificationSession:
             raise AssertionError("INVARIANT: what is shown has been replayed")
         return decision
 
-    def _decide_slice(
-        self, policies: list[CedarPolicy], guards: str, case: Case, strict: bool
-    ) -> kernel.Decision | None:
+    def _decide_slice(self, policies: Slice, guards: Slice, case: Case, strict: bool) -> kernel.Decision | None:
         """`strict`: as the decision point decides; else as the Cedar specification does, skipping policies that fail."""
-        decision = self._decide(joined(policies), case, guards)
+        decision = self._decide(policies.text, case, guards.text)
         if strict or decision is None or not decision.errored:
             return decision
-        rest = [policy for policy in policies if policy.id not in decision.errored]
-        return decision if len(rest) == len(policies) else self._decide_slice(rest, guards, case, strict)
+        rest = policies.without(decision.errored)
+        if len(rest.policies) == len(policies.policies):
+            return decision
+        return self._decide_slice(rest, guards, case, strict)
 
     def _counterexample(
         self, case: Case, decisions: list[kernel.Decision], words: str, paired: Counterexample | None
@@ -534,10 +338,6 @@ class VerificationSession:
             paired=paired,
             explanation=words,
         )
-
-    @cached_property
-    def principles_without_invariants(self) -> list[str]:
-        return [p.id for p in self._constitution.principles if not p.invariants]
 
 
 def _bound(effect: str, environment: Environment, condition: str) -> str:
@@ -571,10 +371,3 @@ def _unknown(planned: Planned, reason: str, answer: Answer) -> Obligation:
 def _environment(planned: Planned) -> RequestEnvironment:
     principal, action, resource = planned.environment
     return RequestEnvironment(principal=principal, action=action, resource=resource)
-
-
-def _first(items: tuple[ErrorItem, ...]) -> str:
-    if not items:
-        return "not valid"
-    first = items[0]
-    return f"line {first.line}, column {first.column}: {first.detail}"

@@ -135,7 +135,8 @@ class SchemaView:
     def action_ancestors(self, action_uid: str) -> frozenset[str]:
         """The action itself and every action group above it, as `Type::"id"`."""
         found: set[str] = set()
-        pending = [action_uid]
+        # In the form of `entity_uid`, whoever wrote it.
+        pending = [entity_uid(*split_uid(action_uid))]
         while pending:
             uid = pending.pop()
             if uid in found:

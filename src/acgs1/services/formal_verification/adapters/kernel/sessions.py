@@ -3,12 +3,12 @@
 from typing import Any
 
 from acgs1.contracts.constitution import Constitution
-from acgs1.contracts.formal_verification import EnvironmentChange, Obligation, RequestEnvironment
+from acgs1.contracts.formal_verification import EnvironmentChange, RequestEnvironment
 from acgs1.services.formal_verification.adapters.kernel.comparison import ComparisonSession
+from acgs1.services.formal_verification.adapters.kernel.law import Vocabularies
 from acgs1.services.formal_verification.adapters.kernel.obligations import (
     Planned,
     VerificationSession,
-    Vocabularies,
 )
 from acgs1.services.formal_verification.adapters.kernel.prover import Provers, kernel_identity
 from acgs1.services.formal_verification.domain import JobKind
@@ -78,17 +78,17 @@ class _Comparison:
 
 
 def unproved(planned: Planned) -> Json:
-    """The obligation as it stands before anybody looked: `unknown`."""
+    """The obligation as it stands before anybody looked: `unknown`. (Plain JSON: there may be thousands.)"""
     principal, action, resource = planned.environment
-    return Obligation(
-        id=planned.id,
-        kind=planned.kind,
-        principle_id=planned.principle_id,
-        invariant_index=planned.invariant_index,
-        policy_id=planned.policy_id,
-        environment=RequestEnvironment(principal=principal, action=action, resource=resource),
-        verdict="unknown",
-        reason="not attempted",
-        solver="none",
-        milliseconds=0.0,
-    ).model_dump(mode="json")
+    return {
+        "id": planned.id,
+        "kind": planned.kind,
+        "principle_id": planned.principle_id,
+        "invariant_index": planned.invariant_index,
+        "policy_id": planned.policy_id,
+        "environment": {"principal": principal, "action": action, "resource": resource},
+        "verdict": "unknown",
+        "reason": "not attempted",
+        "solver": "none",
+        "milliseconds": 0.0,
+    }
