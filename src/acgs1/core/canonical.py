@@ -1,8 +1,8 @@
 """Canonical JSON: RFC 8785 (JSON Canonicalization Scheme)."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring
 from typing import cast
 
 _MAX_SAFE_INTEGER = 2**53 - 1
@@ -60,7 +60,9 @@ def _write_object(value: Mapping[object, object], out: list[str], path: str) -> 
         names.append(name)
     out.append("{")
     # Section 3.2.3: names sort by their UTF-16 code units.
-    for index, name in enumerate(sorted(names, key=lambda n: n.encode("utf-16-be", "surrogatepass"))):
+    ascii_only = all(map(str.isascii, names))
+    in_order = sorted(names) if ascii_only else sorted(names, key=lambda n: n.encode("utf-16-be", "surrogatepass"))
+    for index, name in enumerate(in_order):
         if index:
             out.append(",")
         out.append(_string(name, path))
@@ -70,12 +72,14 @@ def _write_object(value: Mapping[object, object], out: list[str], path: str) -> 
 
 
 def _string(value: str, path: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise CanonicalError(f"{path}: a lone surrogate has no UTF-8 form") from None
-    # json escapes exactly what section 3.2.2.2 asks for, in lower case, and leaves the rest as it is.
-    return json.dumps(value, ensure_ascii=False)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise CanonicalError(f"{path}: a lone surrogate has no UTF-8 form") from None
+    # json escapes exactly what section 3.2.2.2 asks for, in lower case, and leaves the rest as it is. This is the function
+    # behind json.dumps(ensure_ascii=False), which would build an encoder for every string.
+    return encode_basestring(value)
 
 
 def _number(value: float, path: str) -> str:
