@@ -5,6 +5,7 @@ acknowledged before. A crash at any point leaves a log that verifies; what was n
 recognised by its event id.
 """
 
+import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -40,6 +41,7 @@ from acgs1.services.integrity.ports import CheckpointMemory, ConcurrentAppend, L
 _log = structlog.get_logger()
 
 _ATTEMPTS = 5
+_INLINE = 16
 _Submission = list[tuple[Event, bytes]]
 _Outcome = list[Receipt] | Exception
 
@@ -73,7 +75,7 @@ class Sequencer:
         self._tree: _Tree | None = None
         self._halted: str | None = None
         self._commits: GroupCommit[_Submission, _Outcome] = GroupCommit(
-            self._flush, name="log-append", max_batch=64, max_pending=4096
+            self._flush, name="log-append", max_batch=256, max_pending=4096
         )
 
     @property
@@ -110,7 +112,12 @@ class Sequencer:
         All or none: raises EventConflict when an id is known with other content, EventNotLoggable when one cannot be a
         leaf, LogHalted, BatchFull when too many wait, DependencyUnavailable when the database fails.
         """
-        outcome = await self._commits.submit([(event, encode_event(event)) for event in events])
+        if len(events) > _INLINE:
+            # Canonical JSON of many events takes tens of milliseconds, for which the event loop should not stand still.
+            submission = await asyncio.to_thread(_encode, events)
+        else:
+            submission = _encode(events)
+        outcome = await self._commits.submit(submission)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -244,6 +251,10 @@ async def root_at(records: Records, size: int) -> bytes:
     """The root of the first `size` leaves, from tiles; raises MerkleError when the log is smaller."""
     plan = root_plan(size)
     return evaluate(plan, await records.tiles(tiles_of(plan)))[0] if plan else EMPTY_ROOT
+
+
+def _encode(events: Sequence[Event]) -> _Submission:
+    return [(event, encode_event(event)) for event in events]
 
 
 def _place(

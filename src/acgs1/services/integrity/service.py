@@ -48,12 +48,12 @@ class LogService:
         self._store = store
         self._sequencer = sequencer
         self._anchorer = anchorer
-        self._verifier = verifier
+        self.verifier = verifier
 
     @property
     def log_key(self) -> str:
         """The log's verifier key (C2SP vkey)."""
-        return self._verifier.vkey
+        return self.verifier.vkey
 
     # --- writing ---
 
@@ -167,7 +167,7 @@ class LogService:
     def _checkpoint(self, signed: SignedHead) -> Checkpoint:
         return Checkpoint(
             note=signed.note,
-            origin=self._verifier.name,
+            origin=self.verifier.name,
             tree_size=signed.head.size,
             root_hash=signed.head.root.hex(),
             signed_at=signed.signed_at,
