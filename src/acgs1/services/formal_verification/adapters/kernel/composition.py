@@ -15,11 +15,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast
 
+import acgs1_kernel as kernel
+
+from acgs1.services.formal_verification.adapters.kernel.cedar import CedarPolicy
 from acgs1.services.formal_verification.adapters.kernel.schema_view import SchemaView, split_uid
 
 Json = dict[str, Any]
 Root = Literal["principal", "resource", "context"]
 
+LOW_TO_HIGH = "acgs:low-to-high"
+_KEPT_TEXTS = 20_000
 _OTHER: Json = {"type": "Other"}
 
 
@@ -70,6 +75,7 @@ class Composition:
         self._context = view.action_context(self._action)
         self.targets = tuple(self._target(path) for path in attributes)
         self._check_bases()
+        self._texts: dict[str, tuple[str, str] | str] = {}
 
     def _target(self, path: str) -> Target:
         # INVARIANT: `AttributePath` admits these three roots alone.
@@ -129,8 +135,8 @@ class Composition:
                     raise CannotCompose(f"`{'.'.join(two.path)}` is inside or the same as another that varies")
 
     @cached_property
-    def schema_json(self) -> str:
-        """The schema with the fresh attributes, as Cedar JSON."""
+    def schema(self) -> str:
+        """The schema with the fresh attributes, as Cedar text."""
         schema = self._view.to_json()
         for target in self.targets:
             if target.base_type is None:
@@ -140,30 +146,40 @@ class Composition:
             for name in target.record_path:
                 record = record["attributes"][name]
             record["attributes"][target.fresh] = copy.deepcopy(record["attributes"][target.attribute])
-        return json.dumps(schema)
+        return kernel.schema_from_json(json.dumps(schema))
 
     # --- policies ------------------------------------------------------------------------------------------------
 
-    def first_run(self, policies: Json) -> Json:
-        """The policies as they are (Cedar EST JSON), with their scopes narrowed to this environment."""
-        return {
-            **policies,
-            "staticPolicies": {i: self._pin(p) for i, p in policies["staticPolicies"].items()},
-        }
+    def texts(self, policy: CedarPolicy) -> tuple[str, str]:
+        """The policy as Cedar text in the first and in the second run, both with the scope narrowed to this environment.
 
-    def second_run(self, policies: Json) -> Json:
-        """The same policies reading the fresh attributes. Raises CannotCompose."""
-        rewritten: Json = {}
-        for policy_id, policy in self.first_run(policies)["staticPolicies"].items():
-            try:
-                conditions = [{**c, "body": self._rewrite(c["body"])} for c in policy["conditions"]]
-            except CannotCompose as error:
-                raise CannotCompose(f"policy `{policy_id}`: {error}") from None
-            rewritten[policy_id] = {**policy, "conditions": conditions}
-        return {**policies, "staticPolicies": rewritten}
+        Equal texts: the policy does not read the attributes. Raises CannotCompose.
+        """
+        known = self._texts.get(policy.hash)
+        if known is None:
+            if len(self._texts) > _KEPT_TEXTS:
+                self._texts.clear()
+            known = self._texts[policy.hash] = self._rewritten(policy)
+        if isinstance(known, str):
+            raise CannotCompose(known)
+        return known
 
-    def low_to_high(self) -> Json:
-        """`forbid` all but requests whose (only) attribute is no greater in the first run than in the second.
+    def _rewritten(self, policy: CedarPolicy) -> tuple[str, str] | str:
+        est: Json = json.loads(kernel.policies_to_json(policy.text))
+        first = self._pin(est["staticPolicies"][policy.id])
+        try:
+            conditions = [{**c, "body": self._rewrite(c["body"])} for c in first["conditions"]]
+        except CannotCompose as error:
+            return f"policy `{policy.id}`: {error}"
+        second = {**first, "conditions": conditions}
+        if second == first:
+            text = _text(policy.id, first)
+            return text, text
+        return _text(policy.id, first), _text(policy.id, second)
+
+    @cached_property
+    def low_to_high(self) -> str:
+        """A `forbid` of all but requests whose (only) attribute is no greater in the first run than in the second.
 
         Put beside the first run, it bounds the question to such pairs.
         """
@@ -187,7 +203,7 @@ class Composition:
             "resource": {"op": "All"},
             "conditions": [{"kind": "unless", "body": ordered}],
         }
-        return self._pin(policy)
+        return _text(LOW_TO_HIGH, self._pin(policy))
 
     def _pin(self, policy: Json) -> Json:
         """The policy's scope narrowed to this environment, which it already admits.
@@ -360,6 +376,12 @@ class Composition:
             if "__entity" in value:
                 value = attributes_of(value)
         return _descend(value, target.record_path)
+
+
+def _text(policy_id: str, policy: Json) -> str:
+    return kernel.policies_from_json(
+        json.dumps({"templates": {}, "staticPolicies": {policy_id: policy}, "templateLinks": []})
+    )
 
 
 def _descend(record: Json, path: tuple[str, ...]) -> Json:

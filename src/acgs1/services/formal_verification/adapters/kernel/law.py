@@ -24,6 +24,7 @@ from acgs1.services.formal_verification.adapters.kernel.cedar import (
     Evaluator,
     PolicyTexts,
     Scopes,
+    Slice,
     items_of,
 )
 from acgs1.services.formal_verification.adapters.kernel.composition import (
@@ -41,6 +42,8 @@ from acgs1.services.formal_verification.errors import InvalidConstitution, Inval
 
 _KEPT_HASHES = 100_000
 _KEPT_LAWS = 8
+_KEPT_PERMITS = 20_000
+_KEPT_FORBID_SETS = 4
 
 
 class Vocabulary:
@@ -158,6 +161,39 @@ class Claim:
     composition: Composition | str | None = None
 
 
+class Compliant:
+    """Permits that keep one claim beside certain forbids, as far as has been proved here.
+
+    A set keeps a ceiling exactly when each of its permits does, alone with the set's forbids; and further forbids only
+    deny more. So what was proved of one set holds for the same permits in another set with at least those forbids
+    (`exact`: with exactly those, for claims about two runs, which a further forbid may break).
+    """
+
+    def __init__(self, *, exact: bool) -> None:
+        self._exact = exact
+        self._proved: OrderedDict[frozenset[str], set[str]] = OrderedDict()
+
+    def unproved(self, policies: Slice) -> Slice:
+        """The slice without the permits that are known to comply in it; the forbids stay."""
+        forbids = frozenset(p.hash for p in policies.policies if p.effect == "forbid")
+        known: set[str] = set()
+        for proved_beside, permits in self._proved.items():
+            if proved_beside == forbids or (proved_beside < forbids and not self._exact):
+                known |= permits
+        return Slice([p for p in policies.policies if p.effect == "forbid" or p.hash not in known])
+
+    def learn(self, policies: Slice) -> None:
+        """That this slice was proved to keep the claim."""
+        forbids = frozenset(p.hash for p in policies.policies if p.effect == "forbid")
+        permits = self._proved.setdefault(forbids, set())
+        if len(permits) > _KEPT_PERMITS:
+            permits.clear()
+        permits.update(p.hash for p in policies.policies if p.effect == "permit")
+        self._proved.move_to_end(forbids)
+        if len(self._proved) > _KEPT_FORBID_SETS:
+            self._proved.popitem(last=False)
+
+
 class Law:
     """A constitution whose invariants are known to mean something under its schema."""
 
@@ -179,6 +215,7 @@ class Law:
                     # The condition begins on the line after the scope: line 4 of a guard, which has two annotations.
                     items = items_of(error, f"{pointer}/when", first_line=4)
                     raise InvalidConstitution(f"{where}: {first_of(items)}", items=items) from None
+        self.compliant: dict[tuple[str, int, Environment], Compliant] = {}
         text, self.guard_principles = guards_of(constitution)
         self.guards = PolicyTexts(text, "guards", vocabulary.scopes)
 

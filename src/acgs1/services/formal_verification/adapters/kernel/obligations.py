@@ -13,8 +13,8 @@ from acgs1.core.hashing import text_hash
 from acgs1.services.formal_verification.adapters.kernel import explain
 from acgs1.services.formal_verification.adapters.kernel.cedar import CedarPolicy, Environment, Evaluator, Slice
 from acgs1.services.formal_verification.adapters.kernel.composition import CannotCompose, Composition
-from acgs1.services.formal_verification.adapters.kernel.law import Claim, Vocabularies, attributes_of
-from acgs1.services.formal_verification.adapters.kernel.prover import Answer, Provers
+from acgs1.services.formal_verification.adapters.kernel.law import Claim, Compliant, Vocabularies, attributes_of
+from acgs1.services.formal_verification.adapters.kernel.prover import Answer, Provers, all_of
 from acgs1.services.formal_verification.adapters.kernel.schema_view import split_uid
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
 from acgs1.services.formal_verification.domain import CONTRADICTION
@@ -22,7 +22,8 @@ from acgs1.services.formal_verification.domain import CONTRADICTION
 Json = dict[str, Any]
 Kind = Literal["never", "always", "indifferent_to", "monotone_in", "never_errors"]
 
-_LOW_TO_HIGH = "acgs:low-to-high"
+_PERMITS_PER_QUESTION = 8
+_INCREMENTAL = ", for what changed since an earlier proof"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class VerificationSession:
 
     def _prove_never(self, planned: Planned, invariant: Never, policies: Slice) -> Obligation:
         ceiling = _bound("permit", planned.environment, f"unless {{\n{invariant.when}\n}}")
-        answer = self._ask("implies", planned.environment, policies.text, ceiling)
+        answer = self._ask_ceiling(planned, policies, ceiling)
 
         def violates(case: Case, strict: bool) -> bool:
             decided = self._decide_slice(policies, Slice([]), case, strict)
@@ -141,6 +142,22 @@ class VerificationSession:
             )
 
         return self._settle(planned, answer, violates, words, guarded=False)
+
+    def _ask_ceiling(self, planned: Planned, policies: Slice, ceiling: str) -> Answer:
+        """Whether `policies` stay under `ceiling`, asked only about the permits for which that is not known yet."""
+        compliant = self._compliant(planned, exact=False)
+        asked = compliant.unproved(policies)
+        answer = self._ask("implies", planned.environment, asked.text, ceiling)
+        if answer.verdict == "proved":
+            compliant.learn(policies)
+            if len(asked.policies) < len(policies.policies):
+                # The script is about the changed permits alone: the evidence says so.
+                return replace(answer, solver=f"{answer.solver}{_INCREMENTAL}")
+        return answer
+
+    def _compliant(self, planned: Planned, *, exact: bool) -> Compliant:
+        place = (planned.principle_id or "", planned.invariant_index or 0, planned.environment)
+        return self._law.compliant.setdefault(place, Compliant(exact=exact))
 
     def _prove_always(self, planned: Planned, invariant: Always, policies: Slice, guards: Slice) -> Obligation:
         floor = _bound("permit", planned.environment, f"when {{\n{invariant.when}\n}}")
@@ -192,19 +209,13 @@ class VerificationSession:
         policies: Slice,
         guards: Slice,
     ) -> Obligation:
-        in_force: Json = json.loads(kernel.policies_to_json(f"{policies.text}\n{guards.text}"))
         monotone = planned.kind == "monotone_in"
+        in_force = Slice([*policies.policies, *guards.policies])
         try:
-            second = kernel.policies_from_json(json.dumps(composition.second_run(in_force)))
-            first_json = composition.first_run(in_force)
-            if monotone:
-                first_json["staticPolicies"][_LOW_TO_HIGH] = composition.low_to_high()
-            first = kernel.policies_from_json(json.dumps(first_json))
-            schema = kernel.schema_from_json(composition.schema_json)
+            answer = self._ask_two_runs(planned, composition, in_force)
         except CannotCompose as error:
             return _obligation(planned, Answer.not_asked(str(error)))
-        answer = self._provers.ask("implies" if monotone else "equivalent", schema, planned.environment, first, second)
-        extended = Evaluator(schema)
+        extended = Evaluator(composition.schema)
 
         def pair(case: Case) -> tuple[Case, Case] | None:
             try:
@@ -231,6 +242,48 @@ class VerificationSession:
             return ordered and one.allowed and not two.allowed
 
         return self._settle_pair(planned, answer, differ, pair, paths)
+
+    def _ask_two_runs(self, planned: Planned, composition: Composition, policies: Slice) -> Answer:
+        """Whether the two runs of `policies` agree (or, for `monotone_in`, the first implies the second).
+
+        Each group of permits is asked about alone with the forbids first: when every group keeps the property, so does
+        the set, because a set allows what one of its permits allows and no forbid denies. Only when a group does not is
+        the whole set asked about, where one permit may make up for another. Raises CannotCompose.
+        """
+        changed = {policy.hash for policy in policies.policies if len(set(composition.texts(policy))) > 1}
+        if not changed:
+            return Answer("proved", None, None, None, "identity: no policy reads the attributes", 0.0)
+        forbids = [policy for policy in policies.policies if policy.effect == "forbid"]
+        compliant = self._compliant(planned, exact=True)
+        asked = [policy for policy in compliant.unproved(policies).policies if policy.effect == "permit"]
+        if not any(policy.hash in changed for policy in forbids):
+            asked = [policy for policy in asked if policy.hash in changed]
+        answers: list[Answer] = []
+        for start in range(0, len(asked), _PERMITS_PER_QUESTION):
+            group = [*asked[start : start + _PERMITS_PER_QUESTION], *forbids]
+            answers.append(self._ask_group(planned, composition, group))
+            if answers[-1].verdict != "proved":
+                return (
+                    answers[-1]
+                    if len(group) == len(policies.policies)
+                    else self._ask_group(planned, composition, policies.policies)
+                )
+        compliant.learn(policies)
+        permits = sum(policy.effect == "permit" for policy in policies.policies)
+        if not permits:
+            return Answer("proved", None, None, None, "identity: no policy permits anything", 0.0)
+        if not answers:
+            return Answer("proved", None, None, None, f"none{_INCREMENTAL}", 0.0)
+        return all_of(answers, "" if len(asked) == permits else _INCREMENTAL)
+
+    def _ask_group(self, planned: Planned, composition: Composition, group: list[CedarPolicy]) -> Answer:
+        runs = [composition.texts(policy) for policy in group]
+        first = "\n".join(one for one, _ in runs)
+        second = "\n".join(two for _, two in runs)
+        if planned.kind == "monotone_in":
+            first = f"{first}\n{composition.low_to_high}"
+            return self._provers.ask("implies", composition.schema, planned.environment, first, second)
+        return self._provers.ask("equivalent", composition.schema, planned.environment, first, second)
 
     def _settle_pair(
         self,

@@ -9,6 +9,7 @@ from typing import Literal
 import acgs1_kernel as kernel
 
 from acgs1.contracts.formal_verification import Verdict
+from acgs1.core.hashing import text_hash
 from acgs1.services.formal_verification.adapters.kernel.cedar import Environment
 from acgs1.services.formal_verification.adapters.kernel.schema_view import split_uid
 from acgs1.services.formal_verification.adapters.kernel.second_opinion import opinion_on
@@ -42,6 +43,21 @@ class Answer:
     def not_asked(reason: str) -> "Answer":
         """`unknown`, without having asked anybody."""
         return Answer("unknown", reason, None, None, "none", 0.0)
+
+
+def all_of(answers: list[Answer], note: str = "") -> Answer:
+    """Proofs of parts as the proof of the whole. The script hash of several scripts is SHA-256 over theirs, by line."""
+    scripts = [answer.smtlib_sha256 for answer in answers if answer.smtlib_sha256 is not None]
+    opinions = {answer.second_opinion for answer in answers if answer.smtlib_sha256 is not None}
+    return Answer(
+        verdict="proved",
+        reason=None,
+        case=None,
+        smtlib_sha256=scripts[0] if len(scripts) == 1 else text_hash("\n".join(scripts)) if scripts else None,
+        solver=(CVC5 if scripts else SYMCC) + note,
+        milliseconds=sum(answer.milliseconds for answer in answers),
+        second_opinion="agrees" if opinions == {"agrees"} else "unknown" if "unknown" in opinions else "not_run",
+    )
 
 
 class Provers:
