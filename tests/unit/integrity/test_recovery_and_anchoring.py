@@ -18,9 +18,10 @@ from acgs1.kit.notes import NoteSigner
 from acgs1.kit.signing import SigningKey
 from acgs1.services.integrity import app
 from acgs1.services.integrity.adapters.memory import CheckpointFile
+from acgs1.services.integrity.anchoring import Anchorer
 from acgs1.services.integrity.app import create_app
 from acgs1.services.integrity.errors import LedgerNotReady, LogHalted, NothingToAnchor
-from acgs1.services.integrity.jobs import Anchorer
+from acgs1.services.integrity.jobs import keep_anchored
 from acgs1.services.integrity.ports import LandedAnchor
 from acgs1.services.integrity.repository import IntegrityRepository
 from acgs1.services.integrity.sequencer import Sequencer
@@ -78,7 +79,7 @@ class Log:
         self.ledger = FakeLedger()
         self.memory = CheckpointFile(folder / "last-checkpoint")
         self.sequencer = self.new_sequencer()
-        self.anchorer = Anchorer(self.store, self.sequencer, self.ledger, self.clock, 3600)
+        self.anchorer = Anchorer(self.store, self.sequencer, self.ledger, self.clock)
 
     def new_sequencer(self, key_file: str = "log.pem") -> Sequencer:
         key = SigningKey.load_or_create(self.folder / key_file)
@@ -267,7 +268,7 @@ async def test_a_ledger_without_the_program_is_waited_for_and_is_no_fault(log: L
 
 
 async def test_who_waits_for_an_anchor_gets_it_without_waiting_for_the_period(log: Log):
-    job = asyncio.create_task(log.anchorer.run())
+    job = asyncio.create_task(keep_anchored(log.anchorer, 3600))
     try:
         events = await log.append(3)
         found = await asyncio.gather(*(log.anchorer.wait_for(index, 20) for index in range(len(events))))

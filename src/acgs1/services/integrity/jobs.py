@@ -1,18 +1,13 @@
-"""Anchoring: puts the log's root on the ledger, regularly and on demand."""
+"""Work in the background."""
 
 import asyncio
 from contextlib import suppress
 
 import structlog
 
-from acgs1.contracts.integrity import AnchorRecord
-from acgs1.core.clock import Clock
 from acgs1.core.errors import DomainError
-from acgs1.core.merkle import MerkleError, TreeHead
-from acgs1.kit.errors import DependencyUnavailable
-from acgs1.services.integrity.errors import LedgerNotReady, LogHalted, NothingToAnchor
-from acgs1.services.integrity.ports import LandedAnchor, Ledger, LogStore
-from acgs1.services.integrity.sequencer import Sequencer, root_at
+from acgs1.services.integrity.anchoring import Anchorer
+from acgs1.services.integrity.errors import LedgerNotReady, NothingToAnchor
 
 _log = structlog.get_logger()
 
@@ -20,119 +15,25 @@ _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 
 
-class Anchorer:
-    """Keeps the ledger up with the log.
+async def keep_anchored(anchorer: Anchorer, seconds: float) -> None:
+    """Anchor whenever the log has grown: after `seconds`, or at once when somebody waits. Never returns.
 
-    INVARIANT: nothing is anchored before what stands on the ledger was found to be a prefix of this log. Where it is not,
-    the log was set back or forked, and halts.
+    While the ledger fails the pause between tries doubles from 1 to 60 seconds, whoever waits: it is given time to come back.
     """
-
-    def __init__(self, store: LogStore, sequencer: Sequencer, ledger: Ledger, clock: Clock, seconds: float) -> None:
-        self._store = store
-        self._sequencer = sequencer
-        self._ledger = ledger
-        self._clock = clock
-        self._seconds = seconds
-        self._one_at_a_time = asyncio.Lock()
-        self._wanted = asyncio.Event()
-        self._landed = asyncio.Condition()
-        self._problem: DomainError | None = None
-
-    async def run(self) -> None:
-        """Anchor whenever the log has grown: after `seconds`, or at once when somebody waits. Pauses double while it fails."""
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                await self.anchor_now()
-            except NothingToAnchor:
-                pass
-            except LedgerNotReady:
-                await asyncio.sleep(_FIRST_PAUSE)
-                continue
-            except DomainError as error:
-                _log.warning("anchoring_failed", code=error.code, detail=error.detail, retry_in=pause)
-                # Waiters do not shorten this pause: the ledger is given time to come back.
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-                continue
-            pause = _FIRST_PAUSE
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), self._seconds)
-
-    async def anchor_now(self) -> AnchorRecord:
-        """The anchor of the log's present head, made now unless it exists.
-
-        Raises NothingToAnchor for an empty log, LogHalted, DependencyUnavailable when the ledger fails.
-        """
-        async with self._one_at_a_time:
-            self._wanted.clear()
-            try:
-                record = await self._anchor()
-            except (NothingToAnchor, LedgerNotReady):
-                self._problem = None
-                raise
-            except DomainError as error:
-                self._problem = error
-                raise
-            self._problem = None
-        async with self._landed:
-            self._landed.notify_all()
-        return record
-
-    async def wait_for(self, index: int, seconds: float) -> AnchorRecord | None:
-        """The first anchor whose tree holds leaf `index`; None when there is none within `seconds`."""
+    pause = _FIRST_PAUSE
+    while True:
         try:
-            async with asyncio.timeout(seconds), self._landed:
-                while True:
-                    async with self._store.reading() as records:
-                        if anchor := await records.covering_anchor(index):
-                            return anchor
-                    self._wanted.set()
-                    await self._landed.wait()
-        except TimeoutError:
-            return None
-
-    async def check(self) -> None:
-        """For `/health`: raises what the last try raised."""
-        if self._problem is not None:
-            raise self._problem
-
-    async def _anchor(self) -> AnchorRecord:
-        if self._sequencer.halted is not None:
-            raise LogHalted(self._sequencer.halted)
-        async with self._store.reading() as records:
-            signed, last = await records.head(), await records.last_anchor()
-        if signed is None or signed.head.size == 0:
-            raise NothingToAnchor("log an event first")
-        head = signed.head
-        if last is not None and last.tree_size == head.size:
-            return last
-        on_ledger = await self._ledger.anchored()
-        if on_ledger is not None:
-            await self._verify(on_ledger, head)
-        if on_ledger == head:
-            # It landed, but this process did not live to write that down.
-            landed = await self._ledger.find(head)
-            if landed is None:
-                raise DependencyUnavailable(f"the ledger holds the root of {head.size} leaves but not its transaction")
-        else:
-            landed = await self._ledger.anchor(head)
-        return await self._keep(landed)
-
-    async def _verify(self, on_ledger: TreeHead, head: TreeHead) -> None:
-        async with self._store.reading() as records:
-            try:
-                ours = await root_at(records, on_ledger.size) if on_ledger.size <= head.size else None
-            except MerkleError:
-                ours = None
-        if ours != on_ledger.root:
-            reason = f"the ledger anchors {on_ledger.size} leaves with another root than this log of {head.size} leaves"
-            self._sequencer.halt(reason)
-            raise LogHalted(reason)
-
-    async def _keep(self, landed: LandedAnchor) -> AnchorRecord:
-        record = AnchorRecord(**landed.anchor.model_dump(), slot=landed.slot, anchored_at=self._clock.now())
-        async with self._store.transaction() as records:
-            await records.add_anchor(record)
-        _log.info("anchored", tree_size=record.tree_size, signature=record.signature, slot=record.slot)
-        return record
+            await anchorer.anchor_now()
+        except NothingToAnchor:
+            pass
+        except LedgerNotReady:
+            await asyncio.sleep(_FIRST_PAUSE)
+            continue
+        except DomainError as error:
+            _log.warning("anchoring_failed", code=error.code, detail=error.detail, retry_in=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            continue
+        pause = _FIRST_PAUSE
+        with suppress(TimeoutError):
+            await asyncio.wait_for(anchorer.wanted(), seconds)

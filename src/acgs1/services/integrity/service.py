@@ -27,6 +27,7 @@ from acgs1.core.merkle import (
 )
 from acgs1.kit.errors import Forbidden
 from acgs1.kit.notes import NoteVerifier
+from acgs1.services.integrity.anchoring import Anchorer
 from acgs1.services.integrity.domain import Leaf, may_read
 from acgs1.services.integrity.errors import (
     CheckpointNotFound,
@@ -36,7 +37,6 @@ from acgs1.services.integrity.errors import (
     ServiceMismatch,
     TileNotFound,
 )
-from acgs1.services.integrity.jobs import Anchorer
 from acgs1.services.integrity.ports import EntryFilter, LogStore, Records, SignedHead
 from acgs1.services.integrity.sequencer import Sequencer, root_at
 

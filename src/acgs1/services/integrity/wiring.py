@@ -14,8 +14,9 @@ from acgs1.kit.platform import Platform
 from acgs1.kit.signing import SigningKey
 from acgs1.kit.web import Lifespan
 from acgs1.services.integrity.adapters.memory import CheckpointFile
+from acgs1.services.integrity.anchoring import Anchorer
 from acgs1.services.integrity.appeals import AppealService
-from acgs1.services.integrity.jobs import Anchorer
+from acgs1.services.integrity.jobs import keep_anchored
 from acgs1.services.integrity.repository import IntegrityRepository
 from acgs1.services.integrity.sequencer import Sequencer
 from acgs1.services.integrity.service import LogService
@@ -44,7 +45,7 @@ def wiring(own: IntegritySettings) -> Lifespan:
         async with LedgerClient(platform.settings.url("ledger"), clock=platform.clock) as client:
             key_file = platform.home.keys("ledger") / "log.json"
             ledger = SolanaLedger(client, key_file, breakers().get("integrity->ledger"))
-            anchorer = Anchorer(store, sequencer, ledger, platform.clock, own.anchor_seconds)
+            anchorer = Anchorer(store, sequencer, ledger, platform.clock)
             app.state.log = LogService(store, sequencer, anchorer, signer.verifier)
             app.state.appeals = AppealService(store, platform.clock)
             platform.add_check("log", sequencer.check)
@@ -55,7 +56,7 @@ def wiring(own: IntegritySettings) -> Lifespan:
 
             app.state.outbox = relay = OutboxRelay("integrity", platform.database, deliver, platform.clock)
             platform.spawn("outbox", relay.run)
-            platform.spawn("anchoring", anchorer.run)
+            platform.spawn("anchoring", lambda: keep_anchored(anchorer, own.anchor_seconds))
             try:
                 yield
             finally:
