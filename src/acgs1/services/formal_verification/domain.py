@@ -1,6 +1,6 @@
 """The rules of the room: what a verdict is worth, what a certificate says. No solver here."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -114,14 +114,16 @@ def signed_bytes(body: CertificateBody) -> bytes:
     return canonical_json(body.model_dump(mode="json"))
 
 
-def certificate_hash(body: CertificateBody) -> str:
-    return sha256_hex(signed_bytes(body))
+def sign_certificate(body: CertificateBody, key_id: str, sign: Callable[[bytes], str]) -> Certificate:
+    """The certificate over `body`; `sign` returns base64url without padding."""
+    data = signed_bytes(body)
+    return Certificate(body=body, hash=sha256_hex(data), key_id=key_id, signature=sign(data))
 
 
 def certificate_flaws(certificate: Certificate) -> list[str]:
     """What is wrong with a certificate apart from its signature; nothing, if it is sound."""
     flaws: list[str] = []
-    if certificate.hash != certificate_hash(certificate.body):
+    if certificate.hash != sha256_hex(signed_bytes(certificate.body)):
         flaws.append("the hash is not that of the body")
     if not certificate.body.obligations:
         flaws.append("it lists no obligation, so it proves nothing")
@@ -141,6 +143,7 @@ class StoredVerification:
     status: Status
     policies: str
     constitution: Constitution
+    constitution_hash: str
     deadline_seconds: float
     requested_by: str
     created_at: datetime

@@ -33,10 +33,9 @@ from acgs1.services.formal_verification.domain import (
     Plan,
     StoredVerification,
     certificate_body,
-    certificate_hash,
     is_defect,
     overall_change,
-    signed_bytes,
+    sign_certificate,
     verdict_of,
 )
 from acgs1.services.formal_verification.errors import CertificateNotFound, VerificationNotFound
@@ -87,6 +86,7 @@ class VerificationService:
             status="running",
             policies=request.policies,
             constitution=request.constitution,
+            constitution_hash=request.constitution.hash,
             deadline_seconds=request.deadline_seconds,
             requested_by=by.id,
             created_at=self._clock.now(),
@@ -242,7 +242,7 @@ class VerificationService:
             id=stored.id,
             policies_hash=text_hash(stored.policies),
             schema_hash=text_hash(stored.constitution.schema_text),
-            constitution_hash=stored.constitution.hash,
+            constitution_hash=stored.constitution_hash,
             verdict=verdict_of(obligations),
             obligations=obligations,
             principles_without_invariants=plan.facts["principles_without_invariants"],
@@ -254,12 +254,7 @@ class VerificationService:
         certificate: Certificate | None = None
         if report.verdict == "proved":
             body = certificate_body(report, plan.facts["kernel"], now)
-            certificate = Certificate(
-                body=body,
-                hash=certificate_hash(body),
-                key_id=self._signer.key_id,
-                signature=self._signer.sign(signed_bytes(body)),
-            )
+            certificate = sign_certificate(body, self._signer.key_id, self._signer.sign)
             report = report.model_copy(update={"certificate_hash": certificate.hash})
         async with self._archive.transaction() as records:
             await records.cache(fresh, now)

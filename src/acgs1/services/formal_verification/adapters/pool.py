@@ -31,7 +31,7 @@ from acgs1.services.formal_verification.errors import (
 _log = structlog.get_logger()
 
 _REFUSALS: dict[str, type[DomainError]] = {kind.code: kind for kind in (InvalidPolicies, InvalidConstitution)}
-_WORKER = "acgs1.services.formal_verification.adapters.worker"
+WORKER = (sys.executable, "-m", "acgs1.services.formal_verification.adapters.worker")
 _BATCH = 32
 
 
@@ -71,13 +71,11 @@ class _Worker:
         self.memory_mb = 0
 
     @classmethod
-    async def start(cls, limits: PoolLimits) -> "_Worker":
+    async def start(cls, command: Sequence[str], limits: PoolLimits) -> "_Worker":
         # Nothing of this process's environment is the solver's business: it may hold secrets.
         kept = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            _WORKER,
+            *command,
             f"--memory-mb={limits.memory_mb}",
             f"--solver-timeout-ms={limits.solver_timeout_ms}",
             f"--second-opinion-ms={limits.second_opinion_ms}",
@@ -141,8 +139,10 @@ class _Worker:
 class ProverPool:
     """The prover of the service: `plan` and `run` as in `ports.Prover`. `close` it when done."""
 
-    def __init__(self, limits: PoolLimits, clock: Clock) -> None:
+    def __init__(self, limits: PoolLimits, clock: Clock, command: Sequence[str] = WORKER) -> None:
+        """`command` starts a worker; it is given the limits as arguments."""
         self._limits = limits
+        self._command = tuple(command)
         self._clock = clock
         self._free: list[_Worker] = []
         self._slots = asyncio.Semaphore(limits.workers)
@@ -151,6 +151,16 @@ class ProverPool:
         self._retiring: dict[_Worker, asyncio.TimerHandle] = {}
         self.restarts = 0
         """Workers that were killed or died."""
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that live."""
+        return sorted(worker.pid for worker in self._all if worker.alive)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a worker."""
+        return self._waiting
 
     async def plan(self, job: Job) -> Plan:
         if self._waiting >= self._limits.waiting:
@@ -285,7 +295,7 @@ class ProverPool:
                 return worker
             self._all.discard(worker)
         try:
-            worker = await _Worker.start(self._limits)
+            worker = await _Worker.start(self._command, self._limits)
         except OSError as error:
             raise ProverUnavailable(f"a prover process cannot be started: {error.strerror}") from error
         self._all.add(worker)

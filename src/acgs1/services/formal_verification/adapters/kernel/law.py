@@ -97,7 +97,7 @@ class Vocabulary:
 
     def law(self, constitution: Constitution) -> "Law":
         """The constitution, checked against the schema. Raises InvalidConstitution."""
-        key = constitution.hash
+        key = text_hash(constitution.model_dump_json())
         law = self._laws.get(key)
         if law is None:
             law = Law(constitution, self)
