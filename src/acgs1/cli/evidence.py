@@ -168,8 +168,10 @@ async def _audit(log_key: str | None) -> "AuditReport":
     from acgs1.services.integrity.adapters.memory import CheckpointFile
     from acgs1.services.integrity.audit import audit
 
+    keys = PlatformSettings().home / "keys" / "integrity"
+    # Before the log is read: a running service may grow both in between.
+    remembered = await CheckpointFile(keys / "last-checkpoint").recall()
     async with _records() as records:
-        keys = PlatformSettings().home / "keys" / "integrity"
         head = await records.head()
         if head is None:
             raise _Failure("the log has not begun yet")
@@ -181,7 +183,7 @@ async def _audit(log_key: str | None) -> "AuditReport":
                 verifier = NoteVerifier.from_vkey(log_key)
         except (NoteError, KeyFileError, FileNotFoundError) as error:
             raise _Failure(f"the log's key cannot be used: {error}") from error
-        return await audit(records, verifier, await CheckpointFile(keys / "last-checkpoint").recall())
+        return await audit(records, verifier, remembered)
 
 
 @asynccontextmanager

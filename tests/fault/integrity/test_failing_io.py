@@ -206,3 +206,22 @@ async def test_the_log_s_time_does_not_go_backwards_when_the_clock_does(log: Log
     await behind.start()
     await behind.append(some_events(log, 1))
     assert len(await log.stored()) == 2
+
+
+async def test_a_writer_that_starts_while_another_appends_does_not_take_that_for_a_log_set_back(log: Log):
+    other = log.sequencer()
+    await other.start()
+
+    class Interrupted(CheckpointFile):
+        """Another writer appends at the very moment in which the last checkpoint is read."""
+
+        async def recall(self) -> str | None:
+            await other.append(some_events(log, 3))
+            return await log.memory.recall()
+
+    late = Sequencer(log.store, log.signer, Interrupted(Path("unused")), log.clock)
+    await late.start()
+    assert late.halted is None
+    await late.append(some_events(log, 1))
+    assert late.halted is None
+    await log.stored()

@@ -286,3 +286,23 @@ async def test_who_waits_for_an_anchor_gets_it_without_waiting_for_the_period(lo
 async def test_who_waits_in_vain_is_told_after_the_time_given(log: Log):
     await log.append()
     assert await log.anchorer.wait_for(0, 0.01) is None
+
+
+async def test_an_anchor_by_another_process_is_not_taken_for_another_history(log: Log):
+    await log.append(2)
+    other = Anchorer(log.store, log.sequencer, log.ledger, log.clock)
+
+    class Interrupted(FakeLedger):
+        """Another process logs and anchors at the very moment in which the ledger is read."""
+
+        async def anchored(self) -> TreeHead | None:
+            await log.append(1)
+            await other.anchor_now()
+            return await log.ledger.anchored()
+
+        async def find(self, head: TreeHead) -> LandedAnchor | None:
+            return await log.ledger.find(head)
+
+    mine = Anchorer(log.store, log.sequencer, Interrupted(), log.clock)
+    assert (await mine.anchor_now()).tree_size == 3
+    assert log.sequencer.halted is None

@@ -10,7 +10,7 @@ from acgs1.core.errors import DomainError
 from acgs1.core.merkle import MerkleError, TreeHead
 from acgs1.kit.errors import DependencyUnavailable
 from acgs1.services.integrity.errors import LedgerNotReady, LogHalted, NothingToAnchor
-from acgs1.services.integrity.ports import LandedAnchor, Ledger, LogStore
+from acgs1.services.integrity.ports import LandedAnchor, Ledger, LogStore, Records
 from acgs1.services.integrity.sequencer import Sequencer, root_at
 
 _log = structlog.get_logger()
@@ -82,12 +82,15 @@ class Anchorer:
             signed, last = await records.head(), await records.last_anchor()
         if signed is None or signed.head.size == 0:
             raise NothingToAnchor("log an event first")
-        head = signed.head
-        if last is not None and last.tree_size == head.size:
+        if last is not None and last.tree_size == signed.head.size:
             return last
         on_ledger = await self._ledger.anchored()
-        if on_ledger is not None:
-            await self._verify(on_ledger, head)
+        async with self._store.reading() as records:
+            # Read again: what another process has anchored in the meantime was in the log before it was on the ledger.
+            signed = await records.head() or signed
+            head = signed.head
+            if on_ledger is not None:
+                await self._verify(records, on_ledger, head)
         if on_ledger == head:
             # It landed, but this process did not live to write that down.
             landed = await self._ledger.find(head)
@@ -97,12 +100,11 @@ class Anchorer:
             landed = await self._ledger.anchor(head)
         return await self._keep(landed)
 
-    async def _verify(self, on_ledger: TreeHead, head: TreeHead) -> None:
-        async with self._store.reading() as records:
-            try:
-                ours = await root_at(records, on_ledger.size) if on_ledger.size <= head.size else None
-            except MerkleError:
-                ours = None
+    async def _verify(self, records: Records, on_ledger: TreeHead, head: TreeHead) -> None:
+        try:
+            ours = await root_at(records, on_ledger.size) if on_ledger.size <= head.size else None
+        except MerkleError:
+            ours = None
         if ours != on_ledger.root:
             reason = f"the ledger anchors {on_ledger.size} leaves with another root than this log of {head.size} leaves"
             self._sequencer.halt(reason)
@@ -112,5 +114,7 @@ class Anchorer:
         record = AnchorRecord(**landed.anchor.model_dump(), slot=landed.slot, anchored_at=self._clock.now())
         async with self._store.transaction() as records:
             await records.add_anchor(record)
+            # Another process may have found the same transaction first.
+            record = await records.covering_anchor(record.tree_size - 1) or record
         _log.info("anchored", tree_size=record.tree_size, signature=record.signature, slot=record.slot)
         return record

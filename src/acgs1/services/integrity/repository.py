@@ -80,8 +80,7 @@ class IntegrityRepository(Recorder):
     async def put_tiles(self, tiles: Mapping[TileId, bytes]) -> None:
         if not tiles:
             return
-        dialect = postgresql if self.session.get_bind().dialect.name == "postgresql" else sqlite
-        statement = dialect.insert(TileRow)
+        statement = self._dialect.insert(TileRow)
         statement = statement.on_conflict_do_update(
             index_elements=[TileRow.level, TileRow.number], set_={"hashes": statement.excluded.hashes}
         )
@@ -163,19 +162,17 @@ class IntegrityRepository(Recorder):
     # --- anchors ---
 
     async def add_anchor(self, anchor: AnchorRecord) -> None:
-        self.session.add(
-            AnchorRow(
-                tree_size=anchor.tree_size,
-                root_hash=bytes.fromhex(anchor.root_hash),
-                signature=anchor.signature,
-                transaction=base64.b64decode(anchor.transaction),
-                program_id=anchor.program_id,
-                authority=anchor.authority,
-                slot=anchor.slot,
-                anchored_at=anchor.anchored_at,
-            )
+        statement = self._dialect.insert(AnchorRow).values(
+            tree_size=anchor.tree_size,
+            root_hash=bytes.fromhex(anchor.root_hash),
+            signature=anchor.signature,
+            transaction=base64.b64decode(anchor.transaction),
+            program_id=anchor.program_id,
+            authority=anchor.authority,
+            slot=anchor.slot,
+            anchored_at=anchor.anchored_at,
         )
-        await self.session.flush()
+        await self.session.execute(statement.on_conflict_do_nothing())
 
     async def covering_anchor(self, index: int) -> AnchorRecord | None:
         statement = select(AnchorRow).where(AnchorRow.tree_size > index).order_by(AnchorRow.tree_size).limit(1)
@@ -235,6 +232,11 @@ class IntegrityRepository(Recorder):
             .returning(AppealRow.id)
         )
         return result.scalar_one_or_none() is not None
+
+    @property
+    def _dialect(self) -> Any:
+        """The module whose `insert` knows ON CONFLICT; both spell it the same."""
+        return postgresql if self.session.get_bind().dialect.name == "postgresql" else sqlite
 
     async def _page(
         self, statement: Select[Row], key: Any, cursor: str | None, limit: int

@@ -99,9 +99,10 @@ class Sequencer:
         try:
             # Another process may begin the same log at once; then its beginning is read.
             with suppress(ConcurrentAppend):
+                remembered = await self._memory.recall()
                 async with self._store.transaction() as records:
                     if await records.head() is None:
-                        await self._begin(records)
+                        await self._begin(records, remembered)
             await self._load()
         except LogHalted as error:
             _log.error("log_not_started", reason=error.detail)
@@ -179,8 +180,7 @@ class Sequencer:
 
     # --- begin and recover ---
 
-    async def _begin(self, records: Records) -> None:
-        remembered = await self._memory.recall()
+    async def _begin(self, records: Records, remembered: str | None) -> None:
         if remembered is not None:
             raise self._contradiction(
                 "the database is empty, but this log key has signed checkpoints; restore it, or begin a new log with a new key"
@@ -190,6 +190,8 @@ class Sequencer:
 
     async def _load(self) -> _Tree:
         """Read the newest checkpoint and verify that the stored tree is the one it signs, and extends all we remember."""
+        # Before the database is read, because another writer may grow both in between: what was remembered was committed before.
+        remembered = await self._memory.recall()
         async with self._store.reading() as records:
             stored = await records.head()
             if stored is None:
@@ -198,7 +200,7 @@ class Sequencer:
                 self._verify_note(stored)
                 edge = await self._verify_tiles(records, stored.head)
                 last_logged_at = await self._verify_leaves(records, stored.head, edge)
-                await self._verify_memory(records, stored.head)
+                await self._verify_memory(records, stored.head, remembered)
             except (NoteError, MerkleError) as error:
                 raise self._contradiction(str(error)) from error
         self._tree = _Tree(stored.head, edge, last_logged_at)
@@ -230,8 +232,7 @@ class Sequencer:
             raise self._contradiction("the newest entries do not hash to the stored tree")
         return parse_instant(json.loads(rows[-1].content)["logged_at"])
 
-    async def _verify_memory(self, records: Records, head: TreeHead) -> None:
-        remembered = await self._memory.recall()
+    async def _verify_memory(self, records: Records, head: TreeHead, remembered: str | None) -> None:
         if remembered is None:
             return
         seen = open_checkpoint(remembered, self._signer.verifier).head
