@@ -9,11 +9,7 @@ fn walk(dir: &Path, suffixes: &[&str], out: &mut Vec<PathBuf>) -> io::Result<()>
         let path = entry?.path();
         if path.is_dir() {
             walk(&path, suffixes, out)?;
-        } else if path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .is_some_and(|n| suffixes.iter().any(|s| n.ends_with(s)))
-        {
+        } else if path.file_name().and_then(|n| n.to_str()).is_some_and(|n| suffixes.iter().any(|s| n.ends_with(s))) {
             out.push(path);
         }
     }
@@ -25,10 +21,8 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn source_hash(root: &Path) -> io::Result<String> {
-    let mut files: Vec<PathBuf> = ["Cargo.toml", "Cargo.lock", "build.rs", "pyproject.toml"]
-        .iter()
-        .map(|f| root.join(f))
-        .collect();
+    let mut files: Vec<PathBuf> =
+        ["Cargo.toml", "Cargo.lock", "build.rs", "pyproject.toml"].iter().map(|f| root.join(f)).collect();
     walk(&root.join("src"), &[".rs"], &mut files)?;
     walk(&root.join("python"), &[".py", ".pyi", "py.typed"], &mut files)?;
     let mut named: Vec<(String, PathBuf)> = files

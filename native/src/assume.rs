@@ -12,7 +12,7 @@ use crate::diagnostics::{chain, Source};
 use crate::errors::{Fail, Res};
 use crate::kinds::Kind;
 use crate::model::replay_policy;
-use crate::policies::parse_policies;
+use crate::policies::{limited, parse_policies};
 
 struct Assumption {
     text: String,
@@ -28,6 +28,8 @@ pub struct Assumptions(Vec<Assumption>);
 pub type Bounded<'p, T> = Result<(Kind, Cow<'p, T>, Option<Cow<'p, T>>), String>;
 
 const ID: &str = "assumption";
+/// Largest assumption, in bytes.
+const MAX_ASSUMPTION_BYTES: usize = 64 << 10;
 
 fn single(text: &str) -> Res<Policy> {
     let parsed = parse_policies(Source { name: "assume", text })?;
@@ -43,6 +45,7 @@ impl Assumptions {
         let mut out = Vec::with_capacity(texts.len());
         for (i, text) in texts.iter().enumerate() {
             let source = Source { name: "assume", text };
+            limited(source, MAX_ASSUMPTION_BYTES)?;
             // Parsed alone first, so that the text cannot close the clause that it is put into.
             text.parse::<Expression>().map_err(|e: cedar_policy::ParseErrors| {
                 Fail::Parse(source.reports([(&e as &dyn miette::Diagnostic, None)]))
@@ -52,8 +55,7 @@ impl Assumptions {
                 text: text.clone(),
                 permit: single(&format!("permit (principal, action, resource) when {{\n{text}\n}};"))?
                     .new_id(id.clone()),
-                forbid: single(&format!("forbid (principal, action, resource) unless {{\n{text}\n}};"))?
-                    .new_id(id),
+                forbid: single(&format!("forbid (principal, action, resource) unless {{\n{text}\n}};"))?.new_id(id),
             });
         }
         Ok(Assumptions(out))
@@ -109,9 +111,7 @@ impl Assumptions {
             // "denies all that is assumed" is "disjoint from the assumptions".
             (Kind::AlwaysDenies, _) => (Kind::Disjoint, left, Some(Cow::Owned(self.as_set()?))),
             (Kind::AlwaysAllows, _) => (Kind::Implies, Cow::Owned(self.as_set()?), Some(left)),
-            (Kind::Equivalent, Some(b)) => {
-                (kind, Cow::Owned(self.bounded(a)?), Some(Cow::Owned(self.bounded(b)?)))
-            }
+            (Kind::Equivalent, Some(b)) => (kind, Cow::Owned(self.bounded(a)?), Some(Cow::Owned(self.bounded(b)?))),
             _ => (kind, Cow::Owned(self.bounded(a)?), right),
         })
     }
@@ -123,9 +123,7 @@ impl Assumptions {
         }
         Ok(match (kind, b) {
             (Kind::AlwaysMatches, _) => (Kind::MatchesImplies, Cow::Owned(self.as_policy()?), Some(left)),
-            (Kind::MatchesEquivalent, Some(b)) => {
-                (kind, Cow::Owned(self.and(a)?), Some(Cow::Owned(self.and(b)?)))
-            }
+            (Kind::MatchesEquivalent, Some(b)) => (kind, Cow::Owned(self.and(a)?), Some(Cow::Owned(self.and(b)?))),
             _ => (kind, Cow::Owned(self.and(a)?), right),
         })
     }

@@ -3,7 +3,8 @@
 pub enum Verdict {
     Sat,
     Unsat,
-    Unknown,
+    /// With the reason.
+    Unknown(String),
 }
 
 pub enum Answer {
@@ -27,8 +28,10 @@ pub fn verdict(output: &str) -> Result<Verdict, String> {
     match output.trim() {
         "sat" => Ok(Verdict::Sat),
         "unsat" => Ok(Verdict::Unsat),
-        "unknown" => Ok(Verdict::Unknown),
-        other => Err(format!("expected `sat`, `unsat` or `unknown`, got `{}`", shortened(other))),
+        other => match other.strip_prefix("unknown") {
+            Some(rest) if rest.is_empty() || rest.starts_with(" (") => Ok(Verdict::Unknown(reason(rest))),
+            _ => Err(format!("expected `sat`, `unsat` or `unknown`, got `{}`", shortened(other))),
+        },
     }
 }
 
@@ -42,12 +45,12 @@ pub fn model(output: &str) -> Result<String, String> {
     }
 }
 
-/// The answer to `(get-info :reason-unknown)`.
-pub fn reason_unknown(output: &str) -> String {
-    let inner = output.trim().trim_start_matches("(:reason-unknown").trim_end_matches(')').trim();
-    match inner {
+/// cvc5 prints its `UnknownExplanation` behind the verdict, such as ` (TIMEOUT)`.
+fn reason(rest: &str) -> String {
+    match rest.trim().trim_start_matches('(').trim_end_matches(')') {
         "" => "the solver gave no reason".into(),
-        "timeout" | "resourceout" => "timeout".into(),
-        other => format!("the solver gave up: {}", shortened(other)),
+        "TIMEOUT" | "RESOURCEOUT" => "timeout".into(),
+        "MEMOUT" => "out of memory".into(),
+        other => format!("the solver gave up: {}", shortened(&other.to_lowercase())),
     }
 }

@@ -32,11 +32,7 @@ impl Diagnostic {
             .take(self.column.saturating_sub(1))
             .map(|c| if c == '\t' { '\t' } else { ' ' })
             .collect();
-        let last = if self.end_line == self.line {
-            self.end_column
-        } else {
-            self.snippet.chars().count() + 1
-        };
+        let last = if self.end_line == self.line { self.end_column } else { self.snippet.chars().count() + 1 };
         let carets = "^".repeat(last.saturating_sub(self.column).max(1));
         let mut out = format!(
             "{}:{}:{}: {}\n  {}\n  {indent}{carets}",
@@ -73,19 +69,36 @@ impl Diagnostic {
     }
 }
 
-/// 1-based line, 1-based column in characters, and the line's text, of a byte offset.
-fn position(text: &str, offset: usize) -> (usize, usize, String) {
-    let mut offset = offset.min(text.len());
-    while !text.is_char_boundary(offset) {
-        offset -= 1;
+/// Where the lines of a text begin.
+pub struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub fn new(text: &'a str) -> Self {
+        let mut starts = vec![0];
+        starts.extend(text.match_indices('\n').map(|(i, _)| i + 1));
+        Lines { text, starts }
     }
-    let before = text.get(..offset).unwrap_or_default();
-    let after = text.get(offset..).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let head = before.rsplit('\n').next().unwrap_or_default();
-    let tail = after.split('\n').next().unwrap_or_default();
-    let snippet = format!("{head}{tail}").trim_end_matches('\r').to_string();
-    (line, head.chars().count() + 1, snippet)
+
+    /// 1-based line and 1-based column, in characters, of a byte offset.
+    pub fn position(&self, offset: usize) -> (usize, usize) {
+        let offset = offset.min(self.text.len());
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let start = self.starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let column =
+            self.text.get(start..).unwrap_or_default().char_indices().take_while(|(i, _)| start + i < offset).count()
+                + 1;
+        (line, column)
+    }
+
+    /// The text of a 1-based line.
+    pub fn line(&self, line: usize) -> &'a str {
+        let start = self.starts.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len());
+        let rest = self.text.get(start..).unwrap_or_default();
+        rest.split('\n').next().unwrap_or_default().trim_end_matches('\r')
+    }
 }
 
 /// A text and the name under which its findings are reported.
@@ -105,8 +118,9 @@ impl Source<'_> {
         policy_id: Option<String>,
     ) -> Diagnostic {
         let (start, end) = span.unwrap_or((0, 0));
-        let (line, column, snippet) = position(self.text, start);
-        let (end_line, end_column, _) = position(self.text, end.max(start));
+        let lines = Lines::new(self.text);
+        let (line, column) = lines.position(start);
+        let (end_line, end_column) = lines.position(end.max(start));
         Diagnostic {
             message,
             help,
@@ -116,15 +130,12 @@ impl Source<'_> {
             column,
             end_line,
             end_column,
-            snippet,
+            snippet: lines.line(line).to_string(),
         }
     }
 
     /// A report of the Cedar libraries and everything related to it, each once, in source order.
-    pub fn reports<'r>(
-        &self,
-        reports: impl IntoIterator<Item = (&'r dyn Report, Option<String>)>,
-    ) -> Vec<Diagnostic> {
+    pub fn reports<'r>(&self, reports: impl IntoIterator<Item = (&'r dyn Report, Option<String>)>) -> Vec<Diagnostic> {
         let mut found = Vec::new();
         for (report, policy_id) in reports {
             self.one(report, &policy_id, &mut found);
@@ -142,10 +153,8 @@ impl Source<'_> {
             .map(|label| (label.offset(), label.offset() + label.len()));
         let mut message = report.to_string();
         // A short label such as "expected `;`" belongs to the message.
-        if let Some(label) = report
-            .labels()
-            .and_then(|mut labels| labels.next())
-            .and_then(|label| label.label().map(str::to_string))
+        if let Some(label) =
+            report.labels().and_then(|mut labels| labels.next()).and_then(|label| label.label().map(str::to_string))
         {
             if !message.contains(&label) {
                 message = format!("{message}: {label}");

@@ -3,9 +3,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use cedar_policy::{Authorizer, Decision as CedarDecision, Effect, PolicySet, Schema};
-use cedar_policy_core::ast::{
-    Context, Entity, EntityUID, EntityUIDEntry, Expr, Literal, Request, SlotEnv, ValueKind,
-};
+use cedar_policy_core::ast::{Context, Entity, EntityUID, EntityUIDEntry, Expr, Literal, Request, SlotEnv, ValueKind};
 use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
 use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
@@ -82,8 +80,7 @@ struct Action {
     slices: HashMap<String, HashMap<String, Slice>>,
 }
 
-/// Built once, then read only; may be shared between threads, but threads that share one also share its reference counts:
-/// one engine per thread scales better.
+/// Built once, then read only; threads may share one.
 #[pyclass(frozen, module = "acgs1_kernel")]
 pub struct Engine {
     types: Types,
@@ -131,7 +128,8 @@ fn check_guards(guards: &Parsed, policies: &Parsed, source: Source<'_>) -> Res<(
         } else {
             continue;
         };
-        let mut finding = source.at(None, format!("guard `{}`: {problem}", info.id), Some(help.into()), Some(info.id.clone()));
+        let mut finding =
+            source.at(None, format!("guard `{}`: {problem}", info.id), Some(help.into()), Some(info.id.clone()));
         finding.line = info.line;
         finding.column = info.column;
         finding.end_line = info.line;
@@ -189,10 +187,7 @@ impl Engine {
             let eid: &str = uid.eid().as_ref();
             if !by_id.contains_key(eid) {
                 let context = Types::context(validator, uid).map_err(Fail::Other)?;
-                by_id.insert(
-                    eid.to_string(),
-                    Action { uid: uid.clone(), context, slices: HashMap::new() },
-                );
+                by_id.insert(eid.to_string(), Action { uid: uid.clone(), context, slices: HashMap::new() });
             }
             let Some(action) = by_id.get_mut(eid) else { continue };
             let mut slice_rules = Vec::new();
@@ -247,21 +242,16 @@ impl Engine {
 
     fn request(&self, who: &Who, context: Raw) -> Res<(Request, Vec<Arc<EntityUID>>, &Slice)> {
         let action = self.action(&who.action.0, &who.action.1)?;
-        let principal = self
-            .types
-            .uid(&who.principal.0, &who.principal.1, &Path::Root("principal"))
-            .map_err(request_fail)?;
-        let resource = self
-            .types
-            .uid(&who.resource.0, &who.resource.1, &Path::Root("resource"))
-            .map_err(request_fail)?;
+        let principal =
+            self.types.uid(&who.principal.0, &who.principal.1, &Path::Root("principal")).map_err(request_fail)?;
+        let resource =
+            self.types.uid(&who.resource.0, &who.resource.1, &Path::Root("resource")).map_err(request_fail)?;
         let slice = self.slice(action, &who.principal.0, &who.resource.0)?;
         let mut builder = Builder::new(&self.types);
         let Raw::Map(pairs) = context else {
             return Err(Fail::Request("context".into(), format!("expected a record, got {}", context.kind())));
         };
-        let record =
-            builder.record(&action.context, pairs, &Path::Root("context")).map_err(request_fail)?;
+        let record = builder.record(&action.context, pairs, &Path::Root("context")).map_err(request_fail)?;
         let request = Request::new_unchecked(
             EntityUIDEntry::known(principal, None),
             EntityUIDEntry::known(action.uid.clone(), None),
@@ -369,17 +359,15 @@ impl Engine {
             .add_entities_from_json_str(entities, Some(&self.schema))
             .map_err(|e| Fail::Entity(String::new(), chain(&e)))?;
         let response = Authorizer::new().is_authorized(&request, &self.whole, &store);
-        let mut reasons: Vec<String> =
-            response.diagnostics().reason().map(ToString::to_string).collect();
+        let mut reasons: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
         reasons.sort();
         let mut errors: Vec<(String, String)> = response
             .diagnostics()
             .errors()
             .map(|e| match e {
-                cedar_policy::AuthorizationError::PolicyEvaluationError(p) => (
-                    p.policy_id().to_string(),
-                    format!("policy `{}`: {}", p.policy_id(), chain(p.inner())),
-                ),
+                cedar_policy::AuthorizationError::PolicyEvaluationError(p) => {
+                    (p.policy_id().to_string(), format!("policy `{}`: {}", p.policy_id(), chain(p.inner())))
+                }
             })
             .collect();
         errors.sort();
@@ -410,11 +398,7 @@ struct Who {
 }
 
 impl Who {
-    fn new(
-        principal: &Bound<'_, PyAny>,
-        action: &Bound<'_, PyAny>,
-        resource: &Bound<'_, PyAny>,
-    ) -> PyResult<Self> {
+    fn new(principal: &Bound<'_, PyAny>, action: &Bound<'_, PyAny>, resource: &Bound<'_, PyAny>) -> PyResult<Self> {
         Ok(Who {
             principal: uid_parts(principal, "principal")?,
             action: uid_parts(action, "action")?,
@@ -426,9 +410,7 @@ impl Who {
 fn uid_parts(value: &Bound<'_, PyAny>, what: &str) -> PyResult<(String, String)> {
     if let Ok(pair) = value.cast::<PyTuple>() {
         if pair.len() == 2 {
-            if let (Ok(ty), Ok(id)) =
-                (pair.get_item(0)?.cast::<PyString>(), pair.get_item(1)?.cast::<PyString>())
-            {
+            if let (Ok(ty), Ok(id)) = (pair.get_item(0)?.cast::<PyString>(), pair.get_item(1)?.cast::<PyString>()) {
                 return Ok((ty.to_str()?.to_string(), id.to_str()?.to_string()));
             }
         }
@@ -494,8 +476,7 @@ impl Engine {
 
     /// The actions that a request can name, as Cedar writes them, sorted.
     fn actions(&self) -> Vec<String> {
-        let all: BTreeSet<String> =
-            self.actions.values().flat_map(|m| m.values().map(|a| a.uid.to_string())).collect();
+        let all: BTreeSet<String> = self.actions.values().flat_map(|m| m.values().map(|a| a.uid.to_string())).collect();
         all.into_iter().collect()
     }
 

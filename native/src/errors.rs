@@ -69,15 +69,9 @@ impl From<Fail> for PyErr {
     fn from(fail: Fail) -> PyErr {
         match fail {
             Fail::Parse(d) => with_attribute(CedarParseError::new_err(rendered(&d)), "diagnostics", d),
-            Fail::Validation(d) => {
-                with_attribute(CedarValidationError::new_err(rendered(&d)), "diagnostics", d)
-            }
-            Fail::Entity(path, m) => {
-                with_attribute(EntityError::new_err(located(&path, &m)), "path", path)
-            }
-            Fail::Request(path, m) => {
-                with_attribute(RequestError::new_err(located(&path, &m)), "path", path)
-            }
+            Fail::Validation(d) => with_attribute(CedarValidationError::new_err(rendered(&d)), "diagnostics", d),
+            Fail::Entity(path, m) => with_attribute(EntityError::new_err(located(&path, &m)), "path", path),
+            Fail::Request(path, m) => with_attribute(RequestError::new_err(located(&path, &m)), "path", path),
             Fail::Prover(m) => ProverError::new_err(m),
             Fail::Other(m) => KernelError::new_err(m),
         }

@@ -46,6 +46,8 @@ pub struct EntityTy {
 /// All types of a schema.
 pub struct Types {
     entities: HashMap<String, EntityTy>,
+    /// The schema's actions, by type and id; a value may refer to one.
+    actions: HashMap<(String, String), EntityUID>,
 }
 
 /// Where in the input; rendered only for an error.
@@ -146,9 +148,8 @@ impl Types {
             }
             let mut attrs = Fields::default();
             for (attr, ty) in declared.attributes().iter() {
-                let schema_ty = description
-                    .attr_type(attr)
-                    .ok_or_else(|| format!("attribute `{attr}` of `{name}` has no type"))?;
+                let schema_ty =
+                    description.attr_type(attr).ok_or_else(|| format!("attribute `{attr}` of `{name}` has no type"))?;
                 attrs.0.insert(attr.clone(), Field { ty: Ty::new(&schema_ty)?, required: ty.is_required });
             }
             let choices = description
@@ -165,7 +166,14 @@ impl Types {
                 },
             );
         }
-        Ok(Types { entities })
+        let actions = schema
+            .action_ids()
+            .map(|action| {
+                let uid = action.name();
+                ((uid.entity_type().to_string(), AsRef::<str>::as_ref(uid.eid()).to_string()), uid.clone())
+            })
+            .collect();
+        Ok(Types { entities, actions })
     }
 
     /// The type of an action's context.
@@ -178,12 +186,11 @@ impl Types {
         }
     }
 
-    pub fn entity_type(&self, name: &str) -> Option<&EntityTy> {
-        self.entities.get(name)
-    }
-
     pub fn uid(&self, type_name: &str, id: &str, path: &Path<'_>) -> Fit<EntityUID> {
         let Some(ty) = self.entities.get(type_name) else {
+            if let Some(action) = self.actions.get(&(type_name.to_string(), id.to_string())) {
+                return Ok(action.clone());
+            }
             let mut known: Vec<&String> = self.entities.keys().collect();
             known.sort();
             return misfit(
@@ -261,10 +268,7 @@ impl<'t> Builder<'t> {
             (Ty::Entity(expected), raw @ Raw::Map(_)) => {
                 let uid = self.entity_uid(&raw, path)?;
                 if uid.entity_type() != expected {
-                    return misfit(
-                        path,
-                        format!("expected entity `{expected}`, got entity `{}`", uid.entity_type()),
-                    );
+                    return misfit(path, format!("expected entity `{expected}`, got entity `{}`", uid.entity_type()));
                 }
                 let uid = Arc::new(uid);
                 self.refs.push(uid.clone());
@@ -362,10 +366,7 @@ impl<'t> Builder<'t> {
         };
         let inner = raw_uid.get("__entity").unwrap_or(&raw_uid);
         let (Some(Raw::Str(type_name)), Some(Raw::Str(id))) = (inner.get("type"), inner.get("id")) else {
-            return misfit(
-                &Path::Field(path, "uid"),
-                "expected an entity as {\"type\": \"..\", \"id\": \"..\"}",
-            );
+            return misfit(&Path::Field(path, "uid"), "expected an entity as {\"type\": \"..\", \"id\": \"..\"}");
         };
         let Some(ty) = self.types.entities.get(type_name.as_str()) else {
             return misfit(&Path::Field(path, "uid"), format!("entity type `{type_name}` is not in the schema"));
@@ -408,37 +409,66 @@ impl<'t> Builder<'t> {
     }
 }
 
-/// An extension value from its text: `"10.0.0.0/8"`, also as `{"__extn": {"fn": "ip", "arg": "10.0.0.0/8"}}`.
+/// An extension value from its text: `"10.0.0.0/8"`, also as `{"__extn": {"fn": "ip", "arg": "10.0.0.0/8"}}`. A datetime may
+/// also be an offset from another, as Cedar writes it: `{"fn": "offset", "args": [datetime, duration]}`.
 fn extension(name: &Name, constructor: &Name, raw: Raw, path: &Path<'_>) -> Fit<Value> {
-    let text = match &raw {
-        Raw::Str(text) => text,
+    let expected = || {
+        let form = format!("{{\"__extn\": {{\"fn\": \"{constructor}\", \"arg\": \"..\"}}}}");
+        misfit(path, format!("expected {name} as its text or as {form}"))
+    };
+    match raw {
+        Raw::Str(text) => call(constructor, &[Value::from(text)], name, path),
         Raw::Map(_) => {
             let inner = raw.get("__extn").unwrap_or(&raw);
-            match (inner.get("fn"), inner.get("arg")) {
-                (Some(Raw::Str(function)), Some(Raw::Str(arg))) => {
-                    if *function != constructor.to_string() {
-                        return misfit(path, format!("expected `{constructor}`, got `{function}`"));
-                    }
-                    arg
+            match (inner.get("fn"), inner.get("arg"), inner.get("args")) {
+                (Some(Raw::Str(function)), Some(Raw::Str(arg)), None) if *function == constructor.to_string() => {
+                    call(constructor, &[Value::from(arg.clone())], name, path)
                 }
-                _ => {
-                    return misfit(
-                        path,
-                        format!("expected {name} as its text or as {{\"__extn\": {{\"fn\": \"{constructor}\", \"arg\": \"..\"}}}}"),
-                    )
+                (Some(Raw::Str(function)), Some(_), None) => {
+                    misfit(path, format!("expected `{constructor}`, got `{function}`"))
                 }
+                (Some(Raw::Str(function)), None, Some(Raw::List(args)))
+                    if function == "offset" && constructor.to_string() == "datetime" =>
+                {
+                    let (Some(start), Some(by), 2) = (args.first(), args.get(1), args.len()) else {
+                        return expected();
+                    };
+                    let start = text_call(start, "datetime", path)?;
+                    let by = text_call(by, "duration", path)?;
+                    call(&unqualified("offset", path)?, &[start, by], name, path)
+                }
+                _ => expected(),
             }
         }
-        other => return misfit(path, format!("expected {name} as its text, got {}", other.kind())),
-    };
+        other => misfit(path, format!("expected {name} as its text, got {}", other.kind())),
+    }
+}
+
+fn unqualified(name: &str, path: &Path<'_>) -> Fit<Name> {
+    Name::parse_unqualified_name(name).or_else(|e| misfit(path, e.to_string()))
+}
+
+/// `{"__extn": {"fn": function, "arg": text}}`
+fn text_call(raw: &Raw, function: &str, path: &Path<'_>) -> Fit<Value> {
+    let inner = raw.get("__extn").unwrap_or(raw);
+    match (inner.get("fn"), inner.get("arg")) {
+        (Some(Raw::Str(f)), Some(Raw::Str(arg))) if f == function => {
+            let constructor = unqualified(function, path)?;
+            call(&constructor, &[Value::from(arg.clone())], &constructor, path)
+        }
+        _ => misfit(path, format!("expected a call of `{function}`")),
+    }
+}
+
+fn call(function: &Name, arguments: &[Value], what: &Name, path: &Path<'_>) -> Fit<Value> {
     let built = Extensions::all_available()
-        .func(constructor)
+        .func(function)
         .map_err(|e| e.to_string())
-        .and_then(|f| f.call(&[Value::from(text.clone())]).map_err(|e| e.to_string()));
+        .and_then(|f| f.call(arguments).map_err(|e| e.to_string()));
     match built {
         Ok(PartialValue::Value(v)) => Ok(v),
-        Ok(PartialValue::Residual(_)) => misfit(path, format!("expected {name}, got an unknown")),
-        Err(e) => misfit(path, format!("not a {name}: {e}")),
+        Ok(PartialValue::Residual(_)) => misfit(path, format!("expected {what}, got an unknown")),
+        Err(e) => misfit(path, format!("not a {what}: {e}")),
     }
 }
 

@@ -40,10 +40,7 @@ impl Kind {
     }
 
     pub fn over_sets(self) -> bool {
-        matches!(
-            self,
-            Kind::AlwaysAllows | Kind::AlwaysDenies | Kind::Implies | Kind::Equivalent | Kind::Disjoint
-        )
+        matches!(self, Kind::AlwaysAllows | Kind::AlwaysDenies | Kind::Implies | Kind::Equivalent | Kind::Disjoint)
     }
 
     pub fn over_pairs(self) -> bool {

@@ -92,9 +92,8 @@ pub fn render(env: &Env) -> Result<Counterexample, String> {
     };
     let mut sorted: BTreeMap<(String, String), serde_json::Value> = BTreeMap::new();
     for entity in list {
-        let part = |key: &str| {
-            entity.pointer(&format!("/uid/{key}")).and_then(|v| v.as_str()).unwrap_or_default().to_string()
-        };
+        let part =
+            |key: &str| entity.pointer(&format!("/uid/{key}")).and_then(|v| v.as_str()).unwrap_or_default().to_string();
         let key = (part("type"), part("id"));
         if key.0 != "Action" && !key.0.ends_with("::Action") {
             sorted.insert(key, entity);

@@ -8,13 +8,18 @@ use cedar_policy_core::ast;
 use miette::Diagnostic as Report;
 use pyo3::prelude::*;
 
-use crate::diagnostics::{chain, Diagnostic, Source};
+use crate::diagnostics::{chain, Diagnostic, Lines, Source};
 use crate::errors::{Fail, Res};
 
 /// Largest schema text, in bytes.
 pub const MAX_SCHEMA_BYTES: usize = 4 << 20;
 /// Largest policy text, in bytes.
 pub const MAX_POLICIES_BYTES: usize = 16 << 20;
+
+/// Deepest nesting of brackets in a text.
+pub const MAX_NESTING: usize = 100;
+/// Most `if`s in one policy, and the deepest expression, where `a || b || c` is two deep.
+pub const MAX_DEPTH: usize = 1000;
 
 /// What one policy says, for people and tools.
 #[pyclass(frozen, get_all, module = "acgs1_kernel")]
@@ -50,12 +55,93 @@ pub struct Parsed {
     pub infos: Vec<PolicyInfo>,
 }
 
-fn limited(source: Source<'_>, limit: usize) -> Res<()> {
+/// A text within its size and depth limits.
+pub fn limited(source: Source<'_>, limit: usize) -> Res<()> {
     if source.text.len() > limit {
         let message = format!("the text has {} bytes; the limit is {limit}", source.text.len());
         return Err(Fail::Parse(vec![source.at(None, message, None, None)]));
     }
-    Ok(())
+    match too_deep(source.text) {
+        None => Ok(()),
+        Some((offset, message)) => Err(Fail::Parse(vec![source.at(Some((offset, offset + 1)), message, None, None)])),
+    }
+}
+
+/// Where a text nests so deeply that a recursive parser would run out of stack. Strings and comments do not count.
+fn too_deep(text: &str) -> Option<(usize, String)> {
+    let (mut depth, mut ifs) = (0usize, 0usize);
+    let mut word = String::new();
+    let mut chars = text.char_indices().peekable();
+    while let Some((offset, c)) = chars.next() {
+        if c.is_alphanumeric() || c == '_' {
+            word.push(c);
+            continue;
+        }
+        if word == "if" {
+            ifs += 1;
+            if ifs > MAX_DEPTH {
+                return Some((offset, format!("more than {MAX_DEPTH} `if` in one policy; split it")));
+            }
+        }
+        word.clear();
+        match c {
+            '"' => {
+                while let Some((_, c)) = chars.next() {
+                    match c {
+                        '"' => break,
+                        '\\' => {
+                            chars.next();
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            '/' if chars.peek().is_some_and(|(_, next)| *next == '/') => {
+                while chars.next_if(|(_, c)| *c != '\n').is_some() {}
+            }
+            '(' | '[' | '{' | '<' => {
+                depth += 1;
+                if depth > MAX_NESTING {
+                    return Some((offset, format!("brackets are nested deeper than {MAX_NESTING} levels")));
+                }
+            }
+            ')' | ']' | '}' | '>' => depth = depth.saturating_sub(1),
+            ';' => (depth, ifs) = (0, 0),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The most counted expressions on one way from the root to a leaf; without recursion, because it may be deep.
+pub fn depth(expression: &ast::Expr, counts: impl Fn(&ast::Expr) -> bool) -> usize {
+    use ast::ExprKind as K;
+    let mut deepest = 0;
+    let mut todo = vec![(expression, 0usize)];
+    while let Some((expr, above)) = todo.pop() {
+        let level = above + usize::from(counts(expr));
+        deepest = deepest.max(level);
+        match expr.expr_kind() {
+            K::If { test_expr, then_expr, else_expr } => {
+                todo.extend([(&**test_expr, level), (&**then_expr, level), (&**else_expr, level)]);
+            }
+            K::And { left, right } | K::Or { left, right } => todo.extend([(&**left, level), (&**right, level)]),
+            K::BinaryApp { arg1, arg2, .. } => todo.extend([(&**arg1, level), (&**arg2, level)]),
+            K::UnaryApp { arg, .. } => todo.push((arg, level)),
+            K::GetAttr { expr, .. }
+            | K::HasAttr { expr, .. }
+            | K::Like { expr, .. }
+            | K::Is { expr, .. }
+            | K::ExtHasAttr { expr, .. } => {
+                todo.push((expr, level));
+            }
+            K::ExtensionFunctionApp { args, .. } => todo.extend(args.iter().map(|a| (a, level))),
+            K::Set(items) => todo.extend(items.iter().map(|a| (a, level))),
+            K::Record(pairs) => todo.extend(pairs.values().map(|a| (a, level))),
+            K::Lit(_) | K::Var(_) | K::Slot(_) | K::Unknown(_) => {}
+        }
+    }
+    deepest
 }
 
 /// A schema in Cedar's schema syntax.
@@ -100,7 +186,8 @@ pub fn parse_policies(source: Source<'_>) -> Res<Parsed> {
     policies.sort_by_key(|p| position_in_text(p.id().as_ref()));
     let mut set = PolicySet::new();
     let mut infos: Vec<PolicyInfo> = Vec::with_capacity(policies.len());
-    let mut lines: HashMap<String, usize> = HashMap::new();
+    let lines = Lines::new(source.text);
+    let mut taken: HashMap<String, usize> = HashMap::new();
     for policy in policies {
         let inner: &ast::Policy = policy.as_ref();
         let place = span(inner.loc());
@@ -114,25 +201,29 @@ pub fn parse_policies(source: Source<'_>) -> Res<Parsed> {
             Some(id) => id.to_string(),
             None => policy.id().to_string(),
         };
-        let at = source.at(place, String::new(), None, None);
-        if let Some(first) = lines.insert(id.clone(), at.line) {
+        let (start, end) = place.unwrap_or((0, 0));
+        let (line, column) = lines.position(start);
+        if let Some(first) = taken.insert(id.clone(), line) {
             let message = format!("policy id `{id}` is taken by the policy at line {first}");
             findings.push(source.at(place, message, Some("ids must be unique".into()), Some(id)));
+            continue;
+        }
+        if inner.non_scope_constraints().is_some_and(|c| depth(c, |_| true) > MAX_DEPTH) {
+            let message = format!("the condition is deeper than {MAX_DEPTH} operators; split the policy");
+            findings.push(source.at(place, message, None, Some(id)));
             continue;
         }
         let renamed = policy.new_id(PolicyId::new(&id));
         infos.push(PolicyInfo {
             effect: effect_word(policy.effect()).into(),
             annotations: policy.annotations().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
-            text: place
-                .and_then(|(a, b)| source.text.get(a..b))
-                .map_or_else(|| policy.to_string(), str::to_string),
+            text: place.and_then(|(a, b)| source.text.get(a..b)).map_or_else(|| policy.to_string(), str::to_string),
             principal: inner.template().principal_constraint().to_string(),
             action: inner.template().action_constraint().to_string(),
             resource: inner.template().resource_constraint().to_string(),
-            line: at.line,
-            column: at.column,
-            end_line: at.end_line,
+            line,
+            column,
+            end_line: lines.position(end).0,
             id,
         });
         set.add(renamed).map_err(Fail::other)?;
@@ -154,7 +245,12 @@ pub fn effect_word(effect: Effect) -> &'static str {
 
 /// Strict validation. Ok: the warnings. A policy that no request environment can match is an error, because a rule that
 /// never fires looks like protection and is none.
-pub fn validate(schema: &Schema, parsed: &Parsed, source: Source<'_>, impossible_is_error: bool) -> Res<Vec<Diagnostic>> {
+pub fn validate(
+    schema: &Schema,
+    parsed: &Parsed,
+    source: Source<'_>,
+    impossible_is_error: bool,
+) -> Res<Vec<Diagnostic>> {
     let result = Validator::new(schema.clone()).validate(&parsed.set, ValidationMode::Strict);
     let mut errors: Vec<(&dyn Report, Option<String>)> =
         result.validation_errors().map(|e| (e as &dyn Report, Some(e.policy_id().to_string()))).collect();
@@ -232,15 +328,17 @@ fn policies_from_json(py: Python<'_>, json: &str) -> PyResult<String> {
     py.detach(|| -> Res<String> {
         let source = Source { name: "json", text: json };
         let bad = |message: String| Fail::Parse(vec![source.at(None, message, None, None)]);
-        let mut value: serde_json::Value = serde_json::from_str(json).map_err(|e| bad(e.to_string()))?;
+        let mut value: serde_json::Value = serde_json::from_str(json).map_err(|e| {
+            let before: usize = json.split_inclusive('\n').take(e.line().saturating_sub(1)).map(str::len).sum();
+            let offset = before + e.column().saturating_sub(1);
+            Fail::Parse(vec![source.at(Some((offset, offset + 1)), e.to_string(), None, None)])
+        })?;
         let policies = value
             .get_mut("staticPolicies")
             .and_then(serde_json::Value::as_object_mut)
             .ok_or_else(|| bad("expected an object with the member `staticPolicies`".into()))?;
         for (position, (id, policy)) in policies.iter_mut().enumerate() {
-            let policy = policy
-                .as_object_mut()
-                .ok_or_else(|| bad(format!("policy `{id}`: expected an object")))?;
+            let policy = policy.as_object_mut().ok_or_else(|| bad(format!("policy `{id}`: expected an object")))?;
             let annotations = policy
                 .entry("annotations")
                 .or_insert_with(|| serde_json::json!({}))
@@ -264,9 +362,8 @@ fn policies_from_json(py: Python<'_>, json: &str) -> PyResult<String> {
         }
         let mut out = String::new();
         for id in order {
-            let policy = set
-                .policy(&PolicyId::new(&id))
-                .ok_or_else(|| bad(format!("policy `{id}` was lost in conversion")))?;
+            let policy =
+                set.policy(&PolicyId::new(&id)).ok_or_else(|| bad(format!("policy `{id}` was lost in conversion")))?;
             out.push_str(&policy.to_cedar().ok_or_else(|| bad(format!("policy `{id}` is not static")))?);
             out.push('\n');
         }

@@ -16,7 +16,7 @@ use crate::diagnostics::{chain, Source};
 use crate::errors::{Fail, Res};
 use crate::kinds::Kind;
 use crate::model::{conforms, render, replay_policy, replay_set, Counterexample, Replay};
-use crate::policies::{env_key, parse_policies, parse_schema, validate, EnvKey, Parsed};
+use crate::policies::{env_key, parse_policies, parse_schema, validate, EnvKey};
 use crate::slicing::Slicer;
 use crate::solve::{ensure_loaded, Cvc5Solver, Log};
 
@@ -79,14 +79,30 @@ impl CheckResult {
             self.env.2,
             self.kind,
             self.policy_id.as_ref().map(|p| format!(" of {p:?}")).unwrap_or_default(),
-            format_args!(": {}", self.reason.as_ref().map_or_else(|| self.verdict.clone(), |r| format!("{} ({r})", self.verdict)))
+            format_args!(
+                ": {}",
+                self.reason.as_ref().map_or_else(|| self.verdict.clone(), |r| format!("{} ({r})", self.verdict))
+            )
         )
+    }
+}
+
+/// A policy text, parsed and validated.
+struct Text {
+    hash: Hash32,
+    set: PolicySet,
+}
+
+impl Text {
+    /// Identity of a set that came out of bounding this text's: the text's own, unless assumptions changed it.
+    fn key(&self, set: &PolicySet) -> Option<Hash32> {
+        std::ptr::eq(set, &self.set).then_some(self.hash)
     }
 }
 
 /// What one obligation is about: the texts' own policies, for replay, and the ones with assumptions, for the proof.
 enum Subject<'p> {
-    Sets { a: &'p PolicySet, b: Option<&'p PolicySet> },
+    Sets { a: &'p Text, b: Option<&'p Text> },
     Policies { a: &'p Policy, b: Option<&'p Policy> },
 }
 
@@ -107,22 +123,24 @@ pub struct Prover {
     envs: Vec<(EnvKey, RequestEnv)>,
     timeout_ms: u64,
     compiler: Compiler,
-    texts: Lru<Hash32, Arc<Parsed>>,
+    texts: Lru<Hash32, Arc<Text>>,
 }
 
 /// Nothing in the solver ever waits, so a future is ready when it is first polled.
-fn ready<F: Future>(future: F) -> Result<F::Output, SymErrorOr> {
+fn ready<F: Future>(future: F) -> Result<F::Output, NoOutcome> {
     let mut future = std::pin::pin!(future);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match future.as_mut().poll(&mut context) {
         std::task::Poll::Ready(output) => Ok(output),
-        std::task::Poll::Pending => Err(SymErrorOr::Pending),
+        std::task::Poll::Pending => Err(NoOutcome::Pending),
     }
 }
 
-enum SymErrorOr {
+/// Why a check has no outcome.
+enum NoOutcome {
+    /// The solver waited for something, which this one never does.
     Pending,
-    Sym(SymError),
+    Symbolic(Box<SymError>),
 }
 
 /// Whether the property holds; with a model where it does not and one was asked for.
@@ -131,21 +149,21 @@ enum Outcome {
     Fails(Option<Box<Env>>),
 }
 
-type Asked = Result<Outcome, SymErrorOr>;
+type Asked = Result<Outcome, NoOutcome>;
 
-fn outcome(found: Result<cedar_policy_symcc::err::Result<Option<Env>>, SymErrorOr>) -> Asked {
+fn outcome(found: Result<cedar_policy_symcc::err::Result<Option<Env>>, NoOutcome>) -> Asked {
     match found? {
         Ok(None) => Ok(Outcome::Holds),
         Ok(Some(env)) => Ok(Outcome::Fails(Some(Box::new(env)))),
-        Err(e) => Err(SymErrorOr::Sym(e)),
+        Err(e) => Err(NoOutcome::Symbolic(Box::new(e))),
     }
 }
 
-fn flag(found: Result<cedar_policy_symcc::err::Result<bool>, SymErrorOr>) -> Asked {
+fn flag(found: Result<cedar_policy_symcc::err::Result<bool>, NoOutcome>) -> Asked {
     match found? {
         Ok(true) => Ok(Outcome::Holds),
         Ok(false) => Ok(Outcome::Fails(None)),
-        Err(e) => Err(SymErrorOr::Sym(e)),
+        Err(e) => Err(NoOutcome::Symbolic(Box::new(e))),
     }
 }
 
@@ -214,17 +232,18 @@ fn ask_policies(
 }
 
 impl Prover {
-    fn text(&self, text: &str, name: &str) -> Res<Arc<Parsed>> {
+    fn text(&self, text: &str, name: &str) -> Res<Arc<Text>> {
         let key = sha256(text.as_bytes());
         if let Some(found) = self.texts.get(&key) {
             return Ok(found);
         }
         let source = Source { name, text };
-        let parsed = Arc::new(parse_policies(source)?);
+        let parsed = parse_policies(source)?;
         // An impossible policy is no error here: that it never matches may be the very thing to prove.
         validate(&self.schema, &parsed, source, false)?;
-        self.texts.put(key, parsed.clone());
-        Ok(parsed)
+        let text = Arc::new(Text { hash: key, set: parsed.set });
+        self.texts.put(key, text.clone());
+        Ok(text)
     }
 
     fn environments(&self, only: Option<&EnvKey>) -> Res<Vec<(usize, &EnvKey, &RequestEnv)>> {
@@ -263,12 +282,13 @@ impl Prover {
         let model = question.want_model;
         match subject {
             Subject::Sets { a, b } => {
-                let (kind, left, right) = match question.assume.on_sets(question.kind, a, *b) {
+                let (kind, left, right) = match question.assume.on_sets(question.kind, &a.set, b.map(|b| &b.set)) {
                     Ok(v) => v,
                     Err(e) => return (elapsed(started), Err(e)),
                 };
-                let left = self.compiler.set(&left, index, env);
-                let right = right.map(|r| self.compiler.set(&r, index, env)).transpose();
+                let key = |set: &PolicySet| a.key(set).or_else(|| b.and_then(|b| b.key(set)));
+                let left = self.compiler.set(&left, key(&left), index, env);
+                let right = right.map(|r| self.compiler.set(&r, key(&r), index, env)).transpose();
                 let ms = elapsed(started);
                 let asked = match (left, right) {
                     (Ok(l), Ok(r)) => ask_sets(&mut c, kind, model, &l, r.as_deref())
@@ -310,8 +330,8 @@ impl Prover {
             Subject::Sets { .. } => (None, None),
             Subject::Policies { a, b } => (Some(a.id().to_string()), b.map(|b| b.id().to_string())),
         };
-        let script = (!queries.is_empty())
-            .then(|| queries.iter().map(|q| q.script.as_str()).collect::<Vec<_>>().join("\n"));
+        let script =
+            (!queries.is_empty()).then(|| queries.iter().map(|q| q.script.as_str()).collect::<Vec<_>>().join("\n"));
         let mut result = CheckResult {
             kind: question.name.to_string(),
             env: key.clone(),
@@ -329,23 +349,23 @@ impl Prover {
         };
         match asked {
             Err(reason) => result.reason = Some(reason),
-            Ok(Err(SymErrorOr::Pending)) => result.reason = Some("the solver did not answer".into()),
-            Ok(Err(SymErrorOr::Sym(SymError::SolverUnknown))) => {
-                let why = queries.iter().find_map(|q| q.unknown.clone());
-                result.reason = Some(why.unwrap_or_else(|| "the solver gave no reason".into()));
+            Ok(Err(NoOutcome::Pending)) => result.reason = Some("the solver did not answer".into()),
+            Ok(Err(NoOutcome::Symbolic(error))) => {
+                result.reason = Some(match *error {
+                    SymError::SolverUnknown => queries
+                        .iter()
+                        .find_map(|q| q.unknown.clone())
+                        .unwrap_or_else(|| "the solver gave no reason".into()),
+                    SymError::SolverError(e) => format!("solver: {}", chain(&e)),
+                    other => unsupported(&other),
+                });
             }
-            Ok(Err(SymErrorOr::Sym(SymError::SolverError(e)))) => {
-                result.reason = Some(format!("solver: {}", chain(&e)));
-            }
-            Ok(Err(SymErrorOr::Sym(e))) => result.reason = Some(unsupported(&e)),
             Ok(Ok(Outcome::Holds)) => result.verdict = "proved".into(),
             Ok(Ok(Outcome::Fails(None))) => result.verdict = "refuted".into(),
-            Ok(Ok(Outcome::Fails(Some(model)))) => {
-                match self.confirm(question, subject, &model, &mut result) {
-                    Ok(()) => result.verdict = "refuted".into(),
-                    Err(reason) => result.reason = Some(reason),
-                }
-            }
+            Ok(Ok(Outcome::Fails(Some(model)))) => match self.confirm(question, subject, &model, &mut result) {
+                Ok(()) => result.verdict = "refuted".into(),
+                Err(reason) => result.reason = Some(reason),
+            },
         }
         result
     }
@@ -360,7 +380,7 @@ impl Prover {
     ) -> Result<(), String> {
         result.counterexample = Some(render(model)?);
         let (a, b) = match subject {
-            Subject::Sets { a, b } => (replay_set(model, a), b.map(|b| replay_set(model, b))),
+            Subject::Sets { a, b } => (replay_set(model, &a.set), b.map(|b| replay_set(model, &b.set))),
             Subject::Policies { a, b } => (replay_policy(model, a), b.map(|b| replay_policy(model, b))),
         };
         let agrees = question.kind.refuted_by(&a, b.as_ref());
@@ -413,7 +433,7 @@ impl Prover {
         };
         let mut subjects = Vec::new();
         if kind.over_sets() {
-            subjects.push(Subject::Sets { a: &left.set, b: right.as_ref().map(|r| &r.set) });
+            subjects.push(Subject::Sets { a: &left, b: right.as_deref() });
         } else {
             let firsts: Vec<&Policy> = match policy_id {
                 Some(id) => vec![Self::pick(&left.set, id)?],
@@ -469,8 +489,7 @@ impl Prover {
     fn new(py: Python<'_>, schema: &str, solver_timeout_ms: u64, cache_size: usize) -> PyResult<Self> {
         py.detach(|| -> Res<Self> {
             let schema = parse_schema(Source { name: "schema", text: schema })?;
-            let mut envs: Vec<(EnvKey, RequestEnv)> =
-                schema.request_envs().map(|env| (env_key(&env), env)).collect();
+            let mut envs: Vec<(EnvKey, RequestEnv)> = schema.request_envs().map(|env| (env_key(&env), env)).collect();
             // The library yields them in random order.
             envs.sort_by(|a, b| a.0.cmp(&b.0));
             let slicer = Slicer::new(&schema)?;
@@ -523,8 +542,7 @@ impl Prover {
             ensure_loaded(py)?;
         }
         let flags = (want_model, dry, smtlib);
-        py.detach(|| self.run(kind, a, b, env.as_ref(), policy_id, policy_id_b, &assume, flags))
-            .map_err(PyErr::from)
+        py.detach(|| self.run(kind, a, b, env.as_ref(), policy_id, policy_id_b, &assume, flags)).map_err(PyErr::from)
     }
 
     #[expect(clippy::too_many_arguments, reason = "a keyword interface")]
@@ -544,8 +562,7 @@ impl Prover {
         dry: bool,
         smtlib: bool,
     ) -> PyResult<CheckResult> {
-        let mut all =
-            self.check(py, kind, a, b, Some(env), policy_id, policy_id_b, assume, want_model, dry, smtlib)?;
+        let mut all = self.check(py, kind, a, b, Some(env), policy_id, policy_id_b, assume, want_model, dry, smtlib)?;
         match (all.pop(), all.is_empty()) {
             (Some(only), true) => Ok(only),
             (None, _) => Err(Fail::Prover("there is no policy to check".into()).into()),

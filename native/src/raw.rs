@@ -16,8 +16,8 @@ pub enum Raw {
     Null,
     Bool(bool),
     Int(i64),
-    /// An integer that does not fit a Cedar `Long`, in decimal.
-    BigInt(String),
+    /// An integer that does not fit a Cedar `Long`.
+    BigInt,
     Float,
     Str(SmolStr),
     List(Vec<Raw>),
@@ -33,7 +33,7 @@ impl Raw {
             Raw::Null => "null".into(),
             Raw::Bool(_) => "Bool".into(),
             Raw::Int(_) => "Long".into(),
-            Raw::BigInt(_) => "an integer outside the 64-bit range".into(),
+            Raw::BigInt => "an integer outside the 64-bit range".into(),
             Raw::Float => "a float (use `decimal`)".into(),
             Raw::Str(_) => "String".into(),
             Raw::List(_) => "a list".into(),
@@ -74,7 +74,7 @@ impl<'de> Visitor<'de> for RawVisitor {
         Ok(Raw::Int(v))
     }
     fn visit_u64<E>(self, v: u64) -> Result<Raw, E> {
-        Ok(i64::try_from(v).map_or_else(|_| Raw::BigInt(v.to_string()), Raw::Int))
+        Ok(i64::try_from(v).map_or(Raw::BigInt, Raw::Int))
     }
     fn visit_f64<E>(self, _: f64) -> Result<Raw, E> {
         Ok(Raw::Float)
@@ -168,14 +168,17 @@ fn tree(value: &Bound<'_, PyAny>, depth: usize) -> PyResult<Result<Raw, String>>
     if value.is_instance_of::<PyInt>() {
         return Ok(Ok(match value.extract::<i64>() {
             Ok(v) => Raw::Int(v),
-            Err(_) => Raw::BigInt(value.str()?.to_string()),
+            Err(_) => Raw::BigInt,
         }));
     }
     if let Ok(dict) = value.cast::<PyDict>() {
         let mut out = Vec::with_capacity(dict.len());
         for (key, item) in dict.iter() {
             let Ok(key) = key.cast::<PyString>() else {
-                return Ok(Err(format!("a key of a record must be a string, not a Python `{}`", key.get_type().name()?)));
+                return Ok(Err(format!(
+                    "a key of a record must be a string, not a Python `{}`",
+                    key.get_type().name()?
+                )));
             };
             match tree(&item, depth + 1)? {
                 Ok(item) => out.push((SmolStr::new(key.to_str()?), item)),
@@ -203,10 +206,7 @@ fn tree(value: &Bound<'_, PyAny>, depth: usize) -> PyResult<Result<Raw, String>>
     Ok(Ok(Raw::Other(value.get_type().name()?.to_string())))
 }
 
-fn items<'py>(
-    members: impl Iterator<Item = Bound<'py, PyAny>>,
-    depth: usize,
-) -> PyResult<Result<Raw, String>> {
+fn items<'py>(members: impl Iterator<Item = Bound<'py, PyAny>>, depth: usize) -> PyResult<Result<Raw, String>> {
     let mut out = Vec::new();
     for member in members {
         match tree(&member, depth + 1)? {

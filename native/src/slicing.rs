@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 
 use cedar_policy::{
-    ActionConstraint, Entities, EntityTypeName, EntityUid, Policy, PolicySet, PrincipalConstraint, RequestEnv,
-    ResourceConstraint, Schema,
+    ActionConstraint, Entities, EntityUid, Policy, PolicySet, PrincipalConstraint, RequestEnv, ResourceConstraint,
+    Schema,
 };
 
 use crate::diagnostics::chain;
@@ -96,6 +96,3 @@ impl<'p> ActionIndex<'p> {
         out
     }
 }
-
-/// An environment's principal and resource types.
-pub type TypePair = (EntityTypeName, EntityTypeName);

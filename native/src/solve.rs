@@ -159,15 +159,12 @@ impl Cvc5Solver {
     }
 
     fn ask(&mut self, want_model: bool) -> Result<DecisionWithModel, SolverError> {
-        let mut script = String::from_utf8(std::mem::take(&mut self.script))
-            .map_err(|e| SolverError::Solver(e.to_string()))?;
+        let mut script =
+            String::from_utf8(std::mem::take(&mut self.script)).map_err(|e| SolverError::Solver(e.to_string()))?;
         script.push_str("(check-sat)\n");
         let started = Instant::now();
-        let answer = if self.dry {
-            Ok(Answer::Unknown("dry run".into()))
-        } else {
-            query(&script, self.timeout_ms, want_model)
-        };
+        let answer =
+            if self.dry { Ok(Answer::Unknown("dry run".into())) } else { query(&script, self.timeout_ms, want_model) };
         let millis = started.elapsed().as_secs_f64() * 1e3;
         let unknown = match &answer {
             Ok(Answer::Unknown(why)) => Some(why.clone()),
@@ -193,10 +190,7 @@ fn query(script: &str, timeout_ms: u64, want_model: bool) -> Result<Answer, Stri
         decode::Verdict::Unsat => Ok(Answer::Unsat),
         decode::Verdict::Sat if want_model => Ok(Answer::Sat(decode::model(&session.feed("(get-model)\n")?)?)),
         decode::Verdict::Sat => Ok(Answer::Sat(String::new())),
-        decode::Verdict::Unknown => {
-            let why = session.feed("(get-info :reason-unknown)\n").unwrap_or_default();
-            Ok(Answer::Unknown(decode::reason_unknown(&why)))
-        }
+        decode::Verdict::Unknown(why) => Ok(Answer::Unknown(why)),
     }
 }
 

@@ -60,8 +60,7 @@ impl Base {
                 continue;
             }
             let root = Path::Root("entities");
-            let entity =
-                builder.entity(item, &Path::Index(&root, i)).map_err(|m| Fail::Entity(m.path, m.message))?;
+            let entity = builder.entity(item, &Path::Index(&root, i)).map_err(|m| Fail::Entity(m.path, m.message))?;
             typed.push(entity);
         }
         let closed = close(&base, typed)?;
@@ -173,11 +172,8 @@ pub fn assemble<'a>(
     if own.iter().any(|e| base.dangling.contains(e.uid())) {
         let above: HashMap<&EntityUID, &Entity> = own.iter().map(|e| (e.uid(), e)).collect();
         for part in &mut parts {
-            let more: Vec<EntityUID> = part
-                .ancestors()
-                .filter_map(|a| above.get(a))
-                .flat_map(|e| e.ancestors().cloned())
-                .collect();
+            let more: Vec<EntityUID> =
+                part.ancestors().filter_map(|a| above.get(a)).flat_map(|e| e.ancestors().cloned()).collect();
             if more.iter().any(|a| a == part.uid()) {
                 return Err(fail(part.uid(), "is its own ancestor; the hierarchy must have no cycle"));
             }

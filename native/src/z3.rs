@@ -3,6 +3,9 @@
 //! z3 spells finite sets its own way: the sort `FiniteSet`, `set.in`, `set.intersect`, `set.difference`, and no
 //! `set.insert`. Its models of them are often not decodable; use its verdict only.
 
+/// Deepest nesting; the encoder's own scripts are flat.
+const MAX_DEPTH: usize = 1000;
+
 enum Token<'s> {
     Open,
     Close,
@@ -64,6 +67,9 @@ fn parse(script: &str) -> Result<Vec<Node<'_>>, String> {
     let mut stack: Vec<Vec<Node<'_>>> = vec![Vec::new()];
     for token in tokens(script)? {
         match token {
+            Token::Open if stack.len() > MAX_DEPTH => {
+                return Err(format!("nested deeper than {MAX_DEPTH} levels"));
+            }
             Token::Open => stack.push(Vec::new()),
             Token::Atom(a) => match stack.last_mut() {
                 Some(top) => top.push(Node::Atom(a)),

@@ -116,12 +116,13 @@ class PolicyInfo:
     def end_line(self) -> int: ...
 
 def check_schema(schema: str, source: str = "schema") -> None:
-    """Raises CedarParseError unless the text is a schema in Cedar's schema syntax."""
+    """Raises CedarParseError unless the text is a schema in Cedar's schema syntax, of at most 4 MiB."""
 
 def parse_policies(text: str, source: str = "policies") -> list[PolicyInfo]:
     """The policies in the order of the text.
 
-    Raises CedarParseError with every finding: syntax, templates, an `@id` that is empty or occurs twice.
+    Raises CedarParseError with every finding: syntax, templates, an `@id` that is empty or occurs twice; and for a text over a
+    limit: 16 MiB, brackets 100 deep, in one policy 1000 `if` or a condition 1000 operators deep.
     """
 
 def validate_policies(
@@ -180,7 +181,7 @@ class Decision:
 class Engine:
     """Decides requests against one immutable set of policies and guards.
 
-    Threads may share an engine; one engine per thread scales better, because a shared one shares reference counts.
+    Threads may share an engine. Decisions keep the GIL, so they run one at a time in a process; use processes to scale.
     """
 
     def __new__(cls, schema: str, policies: str, guards: str = "", entities: str = "[]") -> Engine:
@@ -339,7 +340,8 @@ class Prover:
         counterexample. `dry` builds scripts without solving: the verdict is `unknown` unless trivial.
 
         `refuted` with a model was confirmed by the concrete evaluator; if that contradicts the solver, or an assumption
-        does not hold on the counterexample, the verdict is `unknown`. So is whatever the provable part of Cedar lacks.
+        does not hold on the counterexample, the verdict is `unknown`. So is whatever the provable part of Cedar lacks, and
+        arithmetic more than 12 operators deep, for which compilation would take exponential time.
 
         Raises CedarParseError and CedarValidationError (strict; policies that never match are fine here), ProverError.
         """
