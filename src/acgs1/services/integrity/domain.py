@@ -64,7 +64,8 @@ def encode_event(event: Event) -> bytes:
         encoded = canonical_json(event.model_dump(mode="json"))
         # A number such as 1e16 is written as an integer that readers cannot hold exactly: the leaf would not verify again.
         stable = not _LONG_NUMBER.search(encoded) or canonical_json(json.loads(encoded)) == encoded
-    except CanonicalError as error:
+    except ValueError as error:
+        # CanonicalError, or pydantic's own for a time in year 1 or 9999 whose UTC form lies outside the calendar.
         raise EventNotLoggable(f"event `{event.id}` has no canonical JSON: {error}") from error
     if not stable:
         raise EventNotLoggable(f"event `{event.id}` holds a number that changes when read again; write it as a string")
