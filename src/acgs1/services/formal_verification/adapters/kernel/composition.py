@@ -244,7 +244,7 @@ class Composition:
             case "!" | "neg" | "isEmpty" | "if-then-else" | "getTag" | "hasTag":
                 return {operator: {name: self._rewrite(value) for name, value in body.items()}}
             case _ if isinstance(body, dict) and set(cast("Json", body)) == {"left", "right"}:
-                return {operator: {name: self._rewrite(value) for name, value in body.items()}}
+                return {operator: {side: self._rewrite(cast("Json", body[side])) for side in ("left", "right")}}
             case _:
                 raise CannotCompose(f"the operator `{operator}` is not known here")
 

@@ -1,14 +1,14 @@
 """Counterexamples in words."""
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from acgs1.services.formal_verification.adapters.kernel.schema_view import entity_uid, split_uid
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case
 
 Json = dict[str, Any]
 
-_PATH = re.compile(r"\b(?:principal|resource|context)(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
+_PATH = re.compile(r"\b(?:principal|resource|context)(?:\.[A-Za-z_][A-Za-z0-9_]*\b(?!\())+")
 _MOST_FACTS = 6
 
 
@@ -63,7 +63,7 @@ def _find(case: Case, path: list[str]) -> tuple[bool, Any]:
         value = by_uid.get((root["type"], root["id"]))
     for name in path[1:]:
         if isinstance(value, dict) and "__entity" in value:
-            reference: Json = value["__entity"]
+            reference = cast("Json", value["__entity"])
             value = by_uid.get((reference["type"], reference["id"]))
         if not isinstance(value, dict) or name not in value:
             return False, None

@@ -14,7 +14,7 @@ from acgs1.services.formal_verification.adapters.kernel import explain
 from acgs1.services.formal_verification.adapters.kernel.cedar import CedarPolicy, Environment, Evaluator, Slice
 from acgs1.services.formal_verification.adapters.kernel.composition import CannotCompose, Composition
 from acgs1.services.formal_verification.adapters.kernel.law import Claim, Compliant, Vocabularies, attributes_of
-from acgs1.services.formal_verification.adapters.kernel.prover import Answer, Provers, all_of
+from acgs1.services.formal_verification.adapters.kernel.prover import Answer, CheckKind, Provers, all_of
 from acgs1.services.formal_verification.adapters.kernel.schema_view import split_uid
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
 from acgs1.services.formal_verification.domain import CONTRADICTION
@@ -317,7 +317,9 @@ class VerificationSession:
 
     # --- common --------------------------------------------------------------------------------------------------
 
-    def _ask(self, kind: str, environment: Environment, a: str, b: str | None, policy_id: str | None = None) -> Answer:
+    def _ask(
+        self, kind: CheckKind, environment: Environment, a: str, b: str | None, policy_id: str | None = None
+    ) -> Answer:
         return self._provers.ask(kind, self._vocabulary.schema, environment, a, b, policy_id)
 
     def _decide(self, policies: str, case: Case, guards: str = "") -> kernel.Decision | None:

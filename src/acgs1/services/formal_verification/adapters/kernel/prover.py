@@ -16,6 +16,9 @@ from acgs1.services.formal_verification.adapters.kernel.second_opinion import op
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case
 from acgs1.services.formal_verification.domain import DISAGREEMENT
 
+CheckKind = Literal[
+    "always_denies", "implies", "equivalent", "never_errors", "never_matches", "matches_implies", "matches_disjoint"
+]
 Opinion = Literal["agrees", "unknown", "not_run"]
 
 SYMCC = f"cedar-policy-symcc {kernel.SYMCC_VERSION}"
@@ -85,7 +88,7 @@ class Provers:
 
     def ask(
         self,
-        kind: str,
+        kind: CheckKind,
         schema: str,
         environment: Environment,
         a: str,

@@ -1,0 +1,256 @@
+"""`acgs1 verify`: proofs on one's own machine, without the running system."""
+
+import asyncio
+import json
+import sys
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from acgs1.contracts.constitution import Constitution
+from acgs1.contracts.formal_verification import (
+    Certificate,
+    EnvironmentChange,
+    Obligation,
+    RequestEnvironment,
+)
+from acgs1.core.clock import SystemClock
+from acgs1.core.errors import DomainError
+from acgs1.core.hashing import text_hash
+from acgs1.kit.signing import VerifyingKey, base64url_decode
+from acgs1.services.formal_verification.domain import (
+    Job,
+    Plan,
+    certificate_flaws,
+    overall_change,
+    signed_bytes,
+    verdict_of,
+)
+
+if TYPE_CHECKING:
+    from acgs1.services.formal_verification.adapters.pool import ProverPool
+
+_STYLES = {"proved": "green", "refuted": "red", "unknown": "yellow"}
+
+_File = click.Path(exists=True, dir_okay=False, path_type=Path)
+_out = Console(highlight=False, soft_wrap=True)
+
+
+class _Failure(click.ClickException):
+    """The question could not be put: exit status 2, as for a usage error."""
+
+    exit_code = 2
+
+
+@click.group("verify")
+def verify() -> None:
+    """Prove policies, compare policy sets, check certificates.
+
+    Exit status: 0 when it holds, 1 when it does not or is not known, 2 when the input is not valid.
+    """
+
+
+@verify.command("policies")
+@click.option("--constitution", "law", type=_File, required=True, help="The constitution (YAML or JSON).")
+@click.option("--policies", "file", type=_File, required=True, help="The policy set (Cedar).")
+@click.option(
+    "--deadline", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, metavar="SECONDS"
+)
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Prover processes.")
+@click.option("--second-opinion/--no-second-opinion", default=True, help="Ask z3 about what cvc5 proved.")
+@click.option("--json", "as_json", is_flag=True, help="Print the obligations as JSON.")
+def policies(law: Path, file: Path, deadline: float, workers: int, second_opinion: bool, as_json: bool) -> None:
+    """Prove that the policies keep every principle of the constitution."""
+    constitution = _constitution(law)
+    data = {"policies": _text(file), "constitution": constitution.model_dump(mode="json")}
+    plan, results = _run(Job("cli", "verify", data), deadline, workers, second_opinion)
+    obligations = [Obligation.model_validate(result) for result in results]
+    verdict = verdict_of(obligations)
+    if as_json:
+        click.echo(json.dumps({"verdict": verdict, "obligations": results}, indent=2))
+    else:
+        _show_obligations(obligations)
+        for principle_id in plan.facts["principles_without_invariants"]:
+            _out.print(f"[yellow]not proved[/]  principle `{principle_id}` has no invariant: people judge it")
+        counted = {v: sum(o.verdict == v for o in obligations) for v in _STYLES}
+        _out.print(
+            f"[bold {_STYLES[verdict]}]{verdict}[/]: {len(obligations)} obligations, "
+            + ", ".join(f"{count} {name}" for name, count in counted.items())
+        )
+    sys.exit(0 if verdict == "proved" else 1)
+
+
+def _show_obligations(obligations: list[Obligation]) -> None:
+    for obligation in obligations:
+        if obligation.verdict == "proved":
+            continue
+        subject = obligation.principle_id or obligation.policy_id
+        place = _place(obligation.environment)
+        _out.print(f"[{_STYLES[obligation.verdict]}]{obligation.verdict}[/]  {obligation.kind} `{subject}` in {place}")
+        if obligation.counterexample is not None:
+            _out.print(f"         {obligation.counterexample.explanation}", markup=False)
+        elif obligation.reason is not None:
+            _out.print(f"         {obligation.reason}", markup=False)
+
+
+@verify.command("compare")
+@click.argument("old", type=_File)
+@click.argument("new", type=_File)
+@click.option("--schema", type=_File, required=True, help="The schema (Cedar) of both sets.")
+@click.option(
+    "--deadline", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, metavar="SECONDS"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
+def compare(old: Path, new: Path, schema: Path, deadline: float, as_json: bool) -> None:
+    """What changes, in meaning, from the policies in OLD to those in NEW.
+
+    Exit status: 0 when nothing is newly allowed, 1 when something is or that is not known.
+    """
+    data = {"schema_text": _text(schema), "old": _text(old), "new": _text(new)}
+    _, results = _run(Job("cli", "compare", data), deadline, 1, second_opinion=False)
+    changes = [EnvironmentChange.model_validate(result) for result in results]
+    change = overall_change(c.change for c in changes)
+    if as_json:
+        click.echo(json.dumps({"change": change, "environments": results}, indent=2))
+    else:
+        for one in changes:
+            if one.change == "unchanged":
+                continue
+            _out.print(f"[bold]{one.change}[/]  {_place(one.environment)}")
+            for mark, witness in (("+", one.newly_allowed), ("-", one.newly_denied)):
+                if witness is not None:
+                    _out.print(f"  {mark} {witness.explanation}", markup=False)
+        _out.print(f"[bold]{change}[/]: {len(changes)} request environments")
+    sys.exit(0 if change in {"unchanged", "narrows"} else 1)
+
+
+@verify.command("certificate")
+@click.argument("file", type=_File)
+@click.option("--key", "public_key", metavar="KEY", help="The verifier key (base64url), from where you trust it.")
+@click.option("--recheck", is_flag=True, help="Prove it again; needs --policies and --constitution.")
+@click.option("--policies", "policies_file", type=_File, help="The policies that it was issued for.")
+@click.option("--constitution", "law", type=_File, help="The constitution that it was issued for.")
+@click.option(
+    "--deadline", type=click.FloatRange(min=0, min_open=True), default=600.0, show_default=True, metavar="SECONDS"
+)
+def certificate(
+    file: Path, public_key: str | None, recheck: bool, policies_file: Path | None, law: Path | None, deadline: float
+) -> None:
+    """Check the certificate in FILE: its hash, its signature, its inputs, and with --recheck its proofs."""
+    try:
+        found = Certificate.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise _Failure(f"`{file}` is no certificate: {_first_error(error)}") from error
+    if recheck and (policies_file is None or law is None):
+        raise click.UsageError("--recheck needs --policies and --constitution")
+    checks: list[tuple[str, bool | None]] = [(flaw, False) for flaw in certificate_flaws(found)]
+    if not checks:
+        checks.append((f"the hash is that of the body, with {len(found.body.obligations)} obligations proved", True))
+    checks.append(_signature_check(found, public_key))
+    constitution = _constitution(law) if law is not None else None
+    if policies_file is not None:
+        same = text_hash(_text(policies_file)) == found.body.policies_hash
+        checks.append((f"it is for the policies in `{policies_file}`", same))
+    if constitution is not None:
+        same = constitution.hash == found.body.constitution_hash
+        same = same and text_hash(constitution.schema_text) == found.body.schema_hash
+        checks.append((f"it is for the constitution in `{law}`", same))
+    if recheck and policies_file is not None and constitution is not None:
+        checks.append(_recheck(found, _text(policies_file), constitution, deadline))
+    marks = {True: "[green]ok[/]           ", False: "[red]FAILED[/]       ", None: "[yellow]not checked[/]  "}
+    for words, good in checks:
+        _out.print(f"{marks[good]}{words}")
+    sys.exit(1 if any(good is False for _, good in checks) else 0)
+
+
+def _signature_check(found: Certificate, public_key: str | None) -> tuple[str, bool | None]:
+    if public_key is None:
+        return "the signature: give --key to check it", None
+    try:
+        key = VerifyingKey.from_base64url(public_key)
+        signature = base64url_decode(found.signature)
+    except ValueError as error:
+        raise _Failure(f"the key or the signature is not base64url: {error}") from error
+    return f"signed by {key.key_id}", key.key_id == found.key_id and key.verify(signature, signed_bytes(found.body))
+
+
+def _recheck(found: Certificate, policies_text: str, constitution: Constitution, deadline: float) -> tuple[str, bool]:
+    """Proves every obligation again, from nothing, and looks for each of the certificate's among them."""
+    data = {"policies": policies_text, "constitution": constitution.model_dump(mode="json")}
+    _, results = _run(Job("cli", "verify", data), deadline, 1, second_opinion=True)
+    proved = {result["id"] for result in results if result["verdict"] == "proved"}
+    missing = [result["id"] for result in results if result["verdict"] != "proved"]
+    missing += [obligation.id for obligation in found.body.obligations if obligation.id not in proved]
+    if missing:
+        return f"proved again, except {len(missing)}, such as `{missing[0]}`", False
+    return f"proved again: {len(proved)} obligations", True
+
+
+def _run(job: Job, deadline: float, workers: int, second_opinion: bool) -> tuple[Plan, list[dict[str, Any]]]:
+    try:
+        return asyncio.run(_prove(job, deadline, workers, second_opinion))
+    except DomainError as error:
+        lines = [f"  {i.pointer or ''}:{i.line or ''}:{i.column or ''}: {i.detail}" for i in error.items]
+        raise _Failure("\n".join([f"{error.title}: {error.detail}", *lines])) from error
+
+
+async def _prove(job: Job, deadline: float, workers: int, second_opinion: bool) -> tuple[Plan, list[dict[str, Any]]]:
+    from acgs1.services.formal_verification.adapters.pool import PoolLimits, ProverPool
+
+    limits = PoolLimits(workers=workers, second_opinion_ms=2000 if second_opinion else 0)
+    pool = ProverPool(limits, SystemClock())
+    try:
+        return await _with_progress(pool, job, deadline)
+    finally:
+        await pool.close()
+
+
+async def _with_progress(pool: "ProverPool", job: Job, deadline: float) -> tuple[Plan, list[dict[str, Any]]]:
+    columns = (TextColumn("proving"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("proving", total=None)
+        plan = await pool.plan(job)
+        progress.update(task, total=len(plan.items))
+        results: dict[int, dict[str, Any]] = {}
+        async with aclosing(pool.run(job, plan, [item.index for item in plan.items], deadline)) as answers:
+            async for index, result in answers:
+                results[index] = result
+                progress.advance(task)
+    return plan, [results[item.index] for item in plan.items]
+
+
+def _constitution(file: Path) -> Constitution:
+    """A constitution from YAML or JSON; `schema_file`, relative to it, may stand in for `schema_text`."""
+    try:
+        document: Any = yaml.safe_load(_text(file))
+        if isinstance(document, dict) and "schema_file" in document:
+            document = cast("dict[str, Any]", dict(document))  # pyright: ignore[reportUnknownArgumentType]
+            schema = file.parent / str(document.pop("schema_file"))
+            document["schema_text"] = _text(schema)
+        return Constitution.model_validate(document)
+    except yaml.YAMLError as error:
+        raise _Failure(f"`{file}` is neither YAML nor JSON: {error}") from error
+    except ValidationError as error:
+        raise _Failure(f"`{file}` is no constitution: {_first_error(error)}") from error
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _Failure(f"`{file}` cannot be read: {error}") from error
+
+
+def _place(environment: RequestEnvironment) -> str:
+    return f"{environment.principal} / {environment.action} / {environment.resource}"

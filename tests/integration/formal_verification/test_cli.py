@@ -1,0 +1,182 @@
+"""`acgs1 verify`: proofs without the running system."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from acgs1.cli.verify import verify
+from acgs1.contracts.constitution import Constitution
+from acgs1.contracts.formal_verification import CertificateBody, ObligationEvidence, RequestEnvironment
+from acgs1.core.clock import ManualClock
+from acgs1.core.hashing import text_hash
+from acgs1.kit.signing import SigningKey, base64url_encode
+from acgs1.services.formal_verification.domain import sign_certificate
+
+SCHEMA = "entity A; entity B { n: Long }; action x appliesTo { principal: [A], resource: [B], context: { m: Long } };"
+GOOD = '@id("p") permit(principal, action, resource) when { resource.n >= 0 };'
+LAW = """
+name: law
+schema_file: schema.cedarschema
+principles:
+  - {id: positive, title: Positive, text: Never below zero., category: c, priority: 1,
+     invariants: [{kind: never, when: "resource.n < 0"}]}
+  - {id: kind, title: Kind, text: Be kind., category: c, priority: 2}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "schema.cedarschema").write_text(SCHEMA)
+    (tmp_path / "law.yaml").write_text(LAW)
+    (tmp_path / "good.cedar").write_text(GOOD)
+    (tmp_path / "bad.cedar").write_text(GOOD.replace(">= 0", "> -2"))
+    (tmp_path / "wrong.cedar").write_text(GOOD.replace("resource.n", "resource.k"))
+    return tmp_path
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(verify, [str(argument) for argument in arguments])
+
+
+def policies(folder: Path, name: str, *more: str) -> Result:
+    return run("policies", "--constitution", folder / "law.yaml", "--policies", folder / name, *more)
+
+
+def test_compliant_policies_end_with_status_0_and_name_what_only_people_can_judge(folder: Path):
+    result = policies(folder, "good.cedar")
+    assert result.exit_code == 0, result.output
+    assert "proved: 3 obligations, 3 proved, 0 refuted, 0 unknown" in result.output
+    assert "principle `kind` has no invariant" in result.output
+
+
+def test_a_broken_principle_ends_with_status_1_and_a_request_that_shows_it(folder: Path):
+    result = policies(folder, "bad.cedar")
+    assert result.exit_code == 1
+    assert "with resource.n = -1, which principle `positive` forbids: let through by policy `p`." in result.output
+
+
+def test_invalid_policies_end_with_status_2_and_the_position(folder: Path):
+    result = policies(folder, "wrong.cedar")
+    assert result.exit_code == 2
+    assert "/policies:1:" in result.output
+
+
+def test_json_output_holds_every_obligation(folder: Path):
+    result = policies(folder, "good.cedar", "--json", "--no-second-opinion")
+    report = json.loads(result.stdout)
+    assert report["verdict"] == "proved"
+    assert {o["second_opinion"] for o in report["obligations"]} == {"not_run"}
+
+
+def test_a_comparison_that_widens_ends_with_status_1(folder: Path):
+    schema = folder / "schema.cedarschema"
+    wider = run("compare", folder / "good.cedar", folder / "bad.cedar", "--schema", schema)
+    assert wider.exit_code == 1
+    assert "widens: 1 request environments" in wider.output
+    narrower = run("compare", folder / "bad.cedar", folder / "good.cedar", "--schema", schema)
+    assert (narrower.exit_code, "narrows" in narrower.output) == (0, True)
+
+
+@pytest.fixture
+def certified(folder: Path) -> tuple[Path, SigningKey]:
+    key = SigningKey.generate()
+    constitution = Constitution.model_validate(
+        {
+            "name": "law",
+            "schema_text": SCHEMA,
+            "principles": [
+                {
+                    "id": "positive",
+                    "title": "Positive",
+                    "text": "Never below zero.",
+                    "category": "c",
+                    "priority": 1,
+                    "invariants": [{"kind": "never", "when": "resource.n < 0"}],
+                },
+                {"id": "kind", "title": "Kind", "text": "Be kind.", "category": "c", "priority": 2},
+            ],
+        }
+    )
+    environment = RequestEnvironment(principal="A", action='Action::"x"', resource="B")
+    evidence = ObligationEvidence(
+        id='never:positive:0@A/Action::"x"/B',
+        kind="never",
+        principle_id="positive",
+        environment=environment,
+        smtlib_sha256=None,
+        verdict="proved",
+        solver="s",
+        second_opinion="not_run",
+    )
+    body = CertificateBody(
+        policies_hash=text_hash(GOOD),
+        schema_hash=text_hash(SCHEMA),
+        constitution_hash=constitution.hash,
+        obligations=[evidence],
+        kernel="k",
+        solver="s",
+        issued_at=ManualClock().now(),
+    )
+    certificate = sign_certificate(body, key.key_id, lambda data: base64url_encode(key.sign(data)))
+    file = folder / "certificate.json"
+    file.write_text(certificate.model_dump_json())
+    return file, key
+
+
+def check(folder: Path, file: Path, key: SigningKey, *more: str, policies: str = "good.cedar") -> Result:
+    inputs = ("--policies", folder / policies, "--constitution", folder / "law.yaml")
+    return run("certificate", file, "--key", key.public.base64url, *inputs, *more)
+
+
+def test_a_certificate_is_checked_against_key_and_inputs_and_proved_again(
+    folder: Path, certified: tuple[Path, SigningKey]
+):
+    result = check(folder, *certified, "--recheck")
+    assert result.exit_code == 0, result.output
+    assert "proved again: 3 obligations" in result.output
+    assert "FAILED" not in result.output
+
+
+def test_a_certificate_signed_by_another_key_fails(folder: Path, certified: tuple[Path, SigningKey]):
+    result = check(folder, certified[0], SigningKey.generate())
+    assert result.exit_code == 1
+    assert "FAILED       signed by" in result.output
+
+
+def test_a_certificate_for_other_policies_fails(folder: Path, certified: tuple[Path, SigningKey]):
+    result = check(folder, *certified, policies="bad.cedar")
+    assert result.exit_code == 1
+    assert "FAILED       it is for the policies" in result.output
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"verdict":"proved"', '"verdict":"unknown"'), ('"kernel":"k"', '"kernel":"l"')]
+)
+def test_a_changed_certificate_fails(folder: Path, certified: tuple[Path, SigningKey], old: str, new: str):
+    file, key = certified
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    result = check(folder, file, key)
+    assert result.exit_code == 1
+    assert "the hash is not that of the body" in result.output
+
+
+def test_a_certificate_that_claims_what_cannot_be_proved_fails_the_recheck(
+    folder: Path, certified: tuple[Path, SigningKey]
+):
+    file, key = certified
+    found = json.loads(file.read_text())
+    body = CertificateBody.model_validate(
+        {**found["body"], "policies_hash": text_hash((folder / "bad.cedar").read_text())}
+    )
+    forged = sign_certificate(body, key.key_id, lambda data: base64url_encode(key.sign(data)))
+    file.write_text(forged.model_dump_json())
+    result = check(folder, file, key, "--recheck", policies="bad.cedar")
+    assert result.exit_code == 1
+    assert "FAILED       proved again, except" in result.output
+
+
+def test_a_file_that_is_no_certificate_is_a_usage_error(folder: Path):
+    assert run("certificate", folder / "law.yaml").exit_code == 2
