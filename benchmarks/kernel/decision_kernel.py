@@ -68,7 +68,10 @@ def timed(calls: list[Callable[[], object]]) -> dict[str, float]:
         call()
         spent.append(time.perf_counter_ns() - start)
     spent.sort()
-    at = lambda q: round(spent[min(len(spent) - 1, int(len(spent) * q))] / 1000, 2)  # noqa: E731
+
+    def at(share: float) -> float:
+        return round(spent[min(len(spent) - 1, int(len(spent) * share))] / 1000, 2)
+
     return {"median_us": at(0.5), "p99_us": at(0.99), "min_us": round(spent[0] / 1000, 2), "samples": len(spent)}
 
 
@@ -79,7 +82,7 @@ def measure(n: int, samples: int, seed: int) -> dict[str, Any]:
     build = time.perf_counter() - start
     rng = random.Random(seed)
     requests = [request(rng, n) for _ in range(samples)]
-    text = [
+    text: list[dict[str, Any]] = [
         r | {"context": json.dumps(r["context"]).encode(), "entities": json.dumps(r["entities"]).encode()}
         for r in requests
     ]
