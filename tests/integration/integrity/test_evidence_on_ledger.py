@@ -252,3 +252,27 @@ async def test_an_anchor_whose_record_was_lost_is_found_in_the_ledger_s_history(
     again = await log.client.post("/api/v1/anchors", headers=log.headers(Role.OPERATOR))
     assert again.status_code == 201, again.text
     assert await evidence(log, ids[0]) == first
+
+
+async def anchor(service: Running) -> tuple[int, str, str]:
+    answer = await service.client.post("/api/v1/anchors", headers=service.headers(Role.OPERATOR))
+    return answer.status_code, answer.json()["code"], answer.json()["detail"]
+
+
+async def test_a_ledger_without_the_governance_program_s_account_is_waited_for(tmp_path: Path, node: Any):
+    home = tmp_path / "home"
+    async with running(create_app, settings(home, urls={"ledger": node.url})) as service:
+        ids = await send(service)
+        assert (await anchor(service))[:2] == (503, "ledger_not_ready")
+        assert (await service.client.get("/health")).json()["dependencies"]["ledger"] == "ok"
+        await node.initialize(home)
+        assert holds(await evidence(service, ids[0]))
+
+
+async def test_a_ledger_that_names_another_log_authority_is_a_fault_that_is_named(tmp_path: Path, node: Any):
+    await node.initialize(tmp_path / "somebody-else")
+    async with running(create_app, settings(tmp_path / "home", urls={"ledger": node.url})) as service:
+        await send(service)
+        status, code, detail = await anchor(service)
+        assert (status, code) == (503, "dependency_unavailable")
+        assert "log authority" in detail

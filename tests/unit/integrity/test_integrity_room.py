@@ -14,6 +14,7 @@ from acgs1.core.ids import new_id
 from acgs1.core.merkle import TreeHead, leaf_hash, verify_consistency, verify_inclusion
 from acgs1.kit.notes import NoteVerifier, open_checkpoint
 from acgs1.services.integrity.app import create_app
+from acgs1.services.integrity.settings import IntegritySettings
 from factories import Running, running, settings
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -312,3 +313,14 @@ async def test_the_checkpoint_list_and_the_note_agree(log: Running):
     assert items[0]["note"] == (await log.client.get("/checkpoint")).text
     assert base64.b64encode(bytes.fromhex(items[0]["root_hash"])).decode() in items[0]["note"]
     assert (await get(log, "/api/v1/checkpoints/latest", Role.MEMBER)).json() == items[0]
+
+
+async def test_the_log_has_the_name_that_it_is_given_and_otherwise_one_of_its_own(tmp_path: Path):
+    named = IntegritySettings(origin="log.example.org/acgs")
+    async with running(lambda config: create_app(config, named), settings(tmp_path / "a")) as log:
+        assert (await log.client.get("/checkpoint")).text.startswith("log.example.org/acgs\n0\n")
+    names = set()
+    for folder in ("b", "c"):
+        async with running(create_app, settings(tmp_path / folder)) as log:
+            names.add((await log.client.get("/checkpoint")).text.split("\n")[0])
+    assert len(names) == 2

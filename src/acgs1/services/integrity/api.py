@@ -36,7 +36,6 @@ from acgs1.services.integrity.errors import (
     InvalidRange,
     LedgerNotReady,
     LogHalted,
-    MalformedEvidence,
     NotAnchored,
     NothingToAnchor,
     ServiceMismatch,
@@ -59,7 +58,6 @@ STATUSES: dict[type[DomainError], int] = {
     LedgerNotReady: 503,
     AppealNotFound: 404,
     AppealClosed: 409,
-    MalformedEvidence: 422,
     BatchFull: 503,
     BatchClosed: 503,
 }
