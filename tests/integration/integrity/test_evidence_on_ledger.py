@@ -174,7 +174,7 @@ async def test_any_changed_character_makes_the_evidence_fail(log: Running):
     text = (await evidence(log, first[1], tree_size=7)).decode()
     value = json.loads(text)
     for at in range(len(text)):
-        for other in (chr(ord(text[at]) ^ 1), chr(ord(text[at]) ^ 0x20), "0"):
+        for other in (chr(ord(text[at]) ^ 1), chr(ord(text[at]) ^ 0x20)):
             forged = text[:at] + other + text[at + 1 :]
             if forged == text:
                 continue

@@ -259,6 +259,19 @@ async def test_a_failing_ledger_shows_in_the_health_until_an_anchor_succeeds(log
     await log.anchorer.check()
 
 
+async def test_a_ledger_that_nobody_has_asked_lately_is_asked_for_the_health(log: Log):
+    log.ledger.error = DependencyUnavailable("gone")
+    with pytest.raises(DependencyUnavailable):
+        await log.anchorer.check()
+    log.ledger.error = LedgerNotReady("not yet")
+    await log.anchorer.check()
+    log.ledger.error = DependencyUnavailable("gone again")
+    await log.anchorer.check()
+    log.clock.advance(16)
+    with pytest.raises(DependencyUnavailable):
+        await log.anchorer.check()
+
+
 async def test_a_ledger_without_the_program_is_waited_for_and_is_no_fault(log: Log):
     await log.append()
     log.ledger.error = LedgerNotReady("not yet")

@@ -1,6 +1,7 @@
 """Anchoring: puts the log's root on the ledger."""
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 
@@ -14,6 +15,8 @@ from acgs1.services.integrity.ports import LandedAnchor, Ledger, LogStore, Recor
 from acgs1.services.integrity.sequencer import Sequencer, root_at
 
 _log = structlog.get_logger()
+
+_CHECK_SECONDS = 15.0
 
 
 class Anchorer:
@@ -32,6 +35,7 @@ class Anchorer:
         self._wanted = asyncio.Event()
         self._landed = asyncio.Condition()
         self._problem: DomainError | None = None
+        self._answered_at = float("-inf")
 
     async def anchor_now(self) -> AnchorRecord:
         """The anchor of the log's present head, made now unless it exists.
@@ -71,9 +75,13 @@ class Anchorer:
         await self._wanted.wait()
 
     async def check(self) -> None:
-        """For `/health`: raises what the last try raised."""
+        """For `/health`: raises what the last try raised; asks the ledger when there was none lately."""
         if self._problem is not None:
             raise self._problem
+        if self._clock.monotonic() - self._answered_at > _CHECK_SECONDS:
+            with suppress(LedgerNotReady):
+                await self._ledger.anchored()
+            self._answered_at = self._clock.monotonic()
 
     async def _anchor(self) -> AnchorRecord:
         if self._sequencer.halted is not None:
@@ -85,6 +93,7 @@ class Anchorer:
         if last is not None and last.tree_size == signed.head.size:
             return last
         on_ledger = await self._ledger.anchored()
+        self._answered_at = self._clock.monotonic()
         async with self._store.reading() as records:
             # Read again: what another process has anchored in the meantime was in the log before it was on the ledger.
             signed = await records.head() or signed
