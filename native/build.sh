@@ -2,7 +2,7 @@
 # Rebuilds the kernel's wheel into dist/ and writes dist/SHA256SUMS and dist/BUILD.json. The wheel is abi3 (Python 3.11 and later)
 # for manylinux2014 on the machine's architecture.
 #
-# Needs: cargo, and a Python with maturin >=1.8,<2 and ziglang. If $MATURIN_PYTHON is not set, a private environment with both is made
+# Needs: cargo, and a Python with maturin >=1.9,<2 and ziglang. If $MATURIN_PYTHON is not set, a private environment with both is made
 # under target/. Usage: native/build.sh
 set -eu
 cd "$(dirname "$0")"
@@ -17,7 +17,7 @@ if [ -z "$python" ]; then
     python="$CARGO_TARGET_DIR/tools/bin/python"
     if ! "$python" -c 'import maturin, ziglang' 2>/dev/null; then
         "${PYTHON:-python3}" -m venv "$CARGO_TARGET_DIR/tools"
-        "$python" -m pip install --quiet 'maturin>=1.8,<2' 'ziglang>=0.15,<0.18'
+        "$python" -m pip install --quiet 'maturin>=1.9,<2' 'ziglang>=0.15,<0.18'
     fi
 fi
 # maturin finds zig as `python -m ziglang` of the interpreter on PATH.

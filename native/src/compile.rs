@@ -115,7 +115,7 @@ pub struct Compiler {
     policies: Lru<(Hash32, usize), CompileResult<Arc<CompiledPolicy>>>,
 }
 
-fn policy_hash(policy: &Policy) -> Hash32 {
+pub fn policy_hash(policy: &Policy) -> Hash32 {
     let mut hash = Sha256::new();
     hash.update(policy.id().to_string().as_bytes());
     hash.update([0]);

@@ -152,8 +152,8 @@ impl Engine {
         let policies = parse_policies(policy_source)?;
         let guards = parse_policies(guard_source)?;
         check_guards(&guards, &policies, guard_source)?;
-        validate(&schema, &policies, policy_source, true)?;
-        validate(&schema, &guards, guard_source, true)?;
+        validate(&schema, &policies, policy_source)?;
+        validate(&schema, &guards, guard_source)?;
         let validator: &ValidatorSchema = schema.as_ref();
         let types = Types::new(validator).map_err(Fail::Other)?;
 

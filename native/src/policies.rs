@@ -245,13 +245,17 @@ pub fn effect_word(effect: Effect) -> &'static str {
 
 /// Strict validation. Ok: the warnings. A policy that no request environment can match is an error, because a rule that
 /// never fires looks like protection and is none.
-pub fn validate(
-    schema: &Schema,
-    parsed: &Parsed,
+pub fn validate(schema: &Schema, parsed: &Parsed, source: Source<'_>) -> Res<Vec<Diagnostic>> {
+    validate_set(&Validator::new(schema.clone()), &parsed.set, source, true)
+}
+
+pub fn validate_set(
+    validator: &Validator,
+    set: &PolicySet,
     source: Source<'_>,
     impossible_is_error: bool,
 ) -> Res<Vec<Diagnostic>> {
-    let result = Validator::new(schema.clone()).validate(&parsed.set, ValidationMode::Strict);
+    let result = validator.validate(set, ValidationMode::Strict);
     let mut errors: Vec<(&dyn Report, Option<String>)> =
         result.validation_errors().map(|e| (e as &dyn Report, Some(e.policy_id().to_string()))).collect();
     let mut warnings: Vec<(&dyn Report, Option<String>)> = Vec::new();
@@ -297,7 +301,7 @@ fn validate_policies(
     py.detach(|| {
         let schema = parse_schema(Source { name: schema_source, text: schema })?;
         let text = Source { name: source, text: policies };
-        validate(&schema, &parse_policies(text)?, text, true)
+        validate(&schema, &parse_policies(text)?, text)
     })
     .map_err(PyErr::from)
 }

@@ -4,19 +4,19 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use cedar_policy::{Effect, Policy, PolicyId, PolicySet, RequestEnv, Schema};
+use cedar_policy::{Effect, Policy, PolicyId, PolicySet, RequestEnv, Schema, Validator};
 use cedar_policy_symcc::err::Error as SymError;
 use cedar_policy_symcc::{CedarSymCompiler, CompiledPolicy, CompiledPolicySet, Env, ResetMode};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::assume;
-use crate::compile::{hex, sha256, unsupported, Compiler, Hash32, Lru};
+use crate::compile::{hex, policy_hash, sha256, unsupported, Compiler, Hash32, Lru};
 use crate::diagnostics::{chain, Source};
 use crate::errors::{Fail, Res};
 use crate::kinds::Kind;
 use crate::model::{conforms, render, replay_policy, replay_set, Counterexample, Replay};
-use crate::policies::{env_key, parse_policies, parse_schema, validate, EnvKey};
+use crate::policies::{env_key, parse_policies, parse_schema, validate_set, EnvKey};
 use crate::slicing::Slicer;
 use crate::solve::{ensure_loaded, Cvc5Solver, Log};
 
@@ -87,6 +87,9 @@ impl CheckResult {
     }
 }
 
+/// Policies remembered as valid; 32 bytes each.
+const VALIDATED: usize = 32_768;
+
 /// A policy text, parsed and validated.
 struct Text {
     hash: Hash32,
@@ -124,6 +127,9 @@ pub struct Prover {
     timeout_ms: u64,
     compiler: Compiler,
     texts: Lru<Hash32, Arc<Text>>,
+    validator: Validator,
+    /// Policies that passed strict validation.
+    valid: Lru<Hash32, ()>,
 }
 
 /// Nothing in the solver ever waits, so a future is ready when it is first polled.
@@ -239,8 +245,21 @@ impl Prover {
         }
         let source = Source { name, text };
         let parsed = parse_policies(source)?;
+        // A policy is valid or not by itself, so only those that were not seen yet are validated.
+        let mut fresh = PolicySet::new();
+        let mut hashes = Vec::new();
+        for policy in parsed.set.policies() {
+            let hash = policy_hash(policy);
+            if self.valid.get(&hash).is_none() {
+                hashes.push(hash);
+                fresh.add(policy.clone()).map_err(|e| Fail::Prover(chain(&e)))?;
+            }
+        }
         // An impossible policy is no error here: that it never matches may be the very thing to prove.
-        validate(&self.schema, &parsed, source, false)?;
+        validate_set(&self.validator, &fresh, source, false)?;
+        for hash in hashes {
+            self.valid.put(hash, ());
+        }
         let text = Arc::new(Text { hash: key, set: parsed.set });
         self.texts.put(key, text.clone());
         Ok(text)
@@ -496,6 +515,8 @@ impl Prover {
             Ok(Prover {
                 compiler: Compiler::new(schema.clone(), slicer, cache_size),
                 texts: Lru::new(cache_size),
+                validator: Validator::new(schema.clone()),
+                valid: Lru::new(VALIDATED),
                 timeout_ms: solver_timeout_ms,
                 schema,
                 envs,

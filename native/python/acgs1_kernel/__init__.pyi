@@ -4,7 +4,7 @@ Decisions: `Engine`. Proofs: `Prover`. Texts: `check_schema`, `parse_policies`, 
 JSON conversions. All objects are immutable. Functions that parse, build or prove release the GIL.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeAlias, final
 
 CEDAR_LANG_VERSION: Final[str]
@@ -195,8 +195,8 @@ class Engine:
         principal: Uid,
         action: Uid,
         resource: Uid,
-        context: Mapping[str, Any] | bytes | str | None = None,
-        entities: Sequence[Mapping[str, Any]] | bytes | str | None = None,
+        context: dict[str, Any] | bytes | str | None = None,
+        entities: list[dict[str, Any]] | tuple[dict[str, Any], ...] | bytes | str | None = None,
     ) -> Decision:
         """Decides one request; microseconds, so the GIL is kept.
 

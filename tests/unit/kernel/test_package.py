@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -31,6 +32,15 @@ def test_the_shipped_wheel_is_of_these_sources(source_hash: ModuleType) -> None:
 
 def test_the_installed_kernel_is_of_these_sources(source_hash: ModuleType) -> None:
     assert source_hash.source_sha256() == kernel.SOURCE_SHA256
+
+
+def test_the_shipped_wheel_names_no_directory_of_the_machine_that_built_it() -> None:
+    (path,) = (NATIVE / "dist").glob("*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        for name in wheel.namelist():
+            content = wheel.read(name)
+            for trace in (b"file://", b"/.cargo/registry", str(Path.home()).encode() + b"/", str(NATIVE).encode()):
+                assert trace not in content, name
 
 
 def test_a_changed_source_is_noticed(source_hash: ModuleType, tmp_path: Path) -> None:

@@ -344,6 +344,15 @@ def test_policies_that_do_not_fit_the_schema_are_refused_not_judged(prover) -> N
         prover.check("always_denies", "permit (principal == ?principal, action, resource);")
 
 
+def test_a_text_is_judged_policy_by_policy_however_often_it_was_seen(bank) -> None:
+    prover = kernel.Prover(bank.schema)
+    for _ in range(2):
+        assert prover.check("always_denies", permit("true", "ok"), dry=True)
+        with pytest.raises(kernel.CedarValidationError) as caught:
+            prover.check("always_denies", permit("true", "ok") + permit("principal.nope > 3", "bad"), dry=True)
+        assert [d.policy_id for d in caught.value.diagnostics] == ["bad"]
+
+
 def test_a_policy_that_never_matches_is_a_fair_question(prover) -> None:
     never = 'permit (principal is Bank::Team, action == Bank::Action::"pay", resource);'
     assert {r.verdict for r in prover.check("never_matches", never)} == {"proved"}
