@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from acgs1.contracts.common import Message, Sha256
-from acgs1.contracts.constitution import Constitution
+from acgs1.contracts.constitution import Constitution, Scope
 
 PolicyText = Annotated[str, Field(min_length=1, max_length=2_000_000)]
 
@@ -48,6 +48,14 @@ class Counterexample(Message):
     explanation: str
 
 
+class Suggestion(Message):
+    """A small edit with which the obligation is proved: `add` is a clause for each of `policy_ids`, or, where that is
+    empty, a policy to add."""
+
+    policy_ids: list[str]
+    add: str
+
+
 class Obligation(Message):
     """One thing to prove and what came of it."""
 
@@ -62,6 +70,7 @@ class Obligation(Message):
     verdict: Verdict
     reason: str | None = Field(default=None, description="why `unknown`")
     counterexample: Counterexample | None = None
+    suggestion: Suggestion | None = None
     smtlib_sha256: Sha256 | None = Field(
         default=None, description="None where the compiler folded the obligation to a constant"
     )
@@ -71,11 +80,13 @@ class Obligation(Message):
 
 
 class Finding(Message):
-    """A hygiene finding: worth a person's look, not a verdict on compliance."""
+    """A hygiene finding: worth a person's look, not a verdict on compliance. `example` is a request that shows it."""
 
     kind: str
     detail: str
     policy_ids: list[str] = []
+    principle_ids: list[str] = []
+    example: Counterexample | None = None
 
 
 class VerificationReport(Message):
@@ -184,3 +195,53 @@ class CertificateInputs(Message):
 
     policies: PolicyText
     constitution: Constitution
+
+
+class HygieneCheck(Message):
+    """Look for policies that do nothing, or more than the constitution speaks of."""
+
+    policies: PolicyText
+    constitution: Constitution
+
+
+class ConstitutionCheck(Message):
+    """Look for principles that contradict or imply one another."""
+
+    constitution: Constitution
+
+
+class Findings(Message):
+    """What was found. `undecided` counts the questions without an answer (time, or beyond the solver)."""
+
+    findings: list[Finding]
+    undecided: int
+
+
+class NewQuestion(Scope):
+    """Can a request in scope with `when` and every `assume` ever be allowed (or denied)?
+
+    `never` invariants of `constitution` count as guards when it is given; its schema must then be `schema_text`.
+    """
+
+    schema_text: PolicyText
+    policies: PolicyText
+    constitution: Constitution | None = None
+    decision: Literal["allow", "deny"] = "allow"
+    when: Annotated[str, Field(min_length=1, max_length=20_000)] = "true"
+    assume: Annotated[tuple[str, ...], Field(max_length=50)] = ()
+
+
+class EnvironmentAnswer(Message):
+    """`yes` comes with an example, `no` is proved."""
+
+    environment: RequestEnvironment
+    answer: Literal["yes", "no", "unknown"]
+    example: Counterexample | None = None
+    reason: str | None = None
+
+
+class Answer(Message):
+    """`yes` if in any environment, `no` if proved for all."""
+
+    answer: Literal["yes", "no", "unknown"]
+    environments: list[EnvironmentAnswer]

@@ -7,10 +7,15 @@ from fastapi import Depends, Path, Query, Request, Response
 from acgs1.contracts.auth import Identity, Role
 from acgs1.contracts.common import Page
 from acgs1.contracts.formal_verification import (
+    Answer,
     Certificate,
     CertificateInputs,
     Comparison,
+    ConstitutionCheck,
+    Findings,
+    HygieneCheck,
     NewComparison,
+    NewQuestion,
     NewVerification,
     VerificationProgress,
     VerificationReport,
@@ -103,6 +108,21 @@ async def _cancel(
 @router.post("/comparisons", summary="What changes from one policy set to another", tags=["proofs"])
 async def _compare(body: NewComparison, service: Service, _: Prover) -> Comparison:
     return await service.compare(body)
+
+
+@router.post("/questions", summary="Can it ever be allowed, or denied", tags=["questions"])
+async def _ask(body: NewQuestion, service: Service, _: Prover) -> Answer:
+    return await service.ask(body)
+
+
+@router.post("/hygiene-checks", summary="Policies that do nothing, or too much", tags=["questions"])
+async def _hygiene(body: HygieneCheck, service: Service, _: Prover) -> Findings:
+    return await service.hygiene(body)
+
+
+@router.post("/constitution-checks", summary="Principles that contradict or imply one another", tags=["questions"])
+async def _constitution(body: ConstitutionCheck, service: Service, _: Prover) -> Findings:
+    return await service.constitution(body)
 
 
 @router.get("/certificates/{digest}", summary="One certificate", tags=["certificates"])

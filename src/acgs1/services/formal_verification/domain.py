@@ -9,6 +9,7 @@ from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import (
     Certificate,
     CertificateBody,
+    Finding,
     Obligation,
     ObligationEvidence,
     Verdict,
@@ -19,7 +20,8 @@ from acgs1.core.hashing import sha256_hex
 
 Change = Literal["unchanged", "narrows", "widens", "both", "unknown"]
 Status = Literal["running", "done", "cancelled", "failed"]
-JobKind = Literal["verify", "compare", "question"]
+JobKind = Literal["verify", "compare", "question", "hygiene", "constitution"]
+Answer3 = Literal["yes", "no", "unknown"]
 
 MAX_OBLIGATIONS = 100_000
 """More than 1000 policies in 90 environments need; beyond it a job would hold the prover for hours."""
@@ -79,6 +81,91 @@ def overall_change(changes: Iterable[Change]) -> Change:
     if "both" in seen or {"narrows", "widens"} <= seen:
         return "both"
     return "narrows" if "narrows" in seen else "widens" if "widens" in seen else "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFacts:
+    """What one policy does in one request environment. `covered_by` names a policy of the same effect that matches
+    whenever it does; `forbidden`: every request that it permits is forbidden; `conflicts`: forbids that can match with it;
+    `spoken_of`: some invariant of the constitution is about this environment."""
+
+    policy_id: str
+    effect: Literal["permit", "forbid"]
+    environment: tuple[str, str, str]
+    never_matches: Answer3
+    redundant: Answer3
+    covered_by: list[str]
+    forbidden: Answer3
+    conflicts: list[str]
+    spoken_of: bool
+
+
+def hygiene_findings(facts: Iterable[PolicyFacts]) -> list[Finding]:
+    """What the facts of one policy set come down to. A policy does nothing only if it does nothing anywhere."""
+    by_policy: dict[str, list[PolicyFacts]] = {}
+    for fact in facts:
+        by_policy.setdefault(fact.policy_id, []).append(fact)
+    findings: list[Finding] = []
+    for policy_id, places in by_policy.items():
+        findings += _policy_findings(policy_id, places)
+    return findings
+
+
+def _policy_findings(policy_id: str, places: list[PolicyFacts]) -> list[Finding]:
+    live = [place for place in places if place.never_matches != "yes"]
+    if not live:
+        return [_finding("never_matches", f"policy `{policy_id}` matches no request at all", policy_id)]
+    if all(place.forbidden == "yes" for place in live):
+        return [_finding("always_forbidden", f"whatever policy `{policy_id}` permits is forbidden", policy_id)]
+    findings: list[Finding] = []
+    if all(place.redundant == "yes" for place in live):
+        covering = sorted({other for place in live for other in place.covered_by})
+        if covering and all(place.covered_by for place in live):
+            names = ", ".join(f"`{name}`" for name in covering)
+            detail = f"policy `{policy_id}` is shadowed by {names}: it never matches alone"
+            findings.append(_finding("shadowed", detail, policy_id, *covering))
+        else:
+            detail = f"policy `{policy_id}` is redundant: the decisions are the same without it"
+            findings.append(_finding("redundant", detail, policy_id))
+    findings += [
+        _finding(
+            "conflict",
+            f"policies `{policy_id}` and `{other}` can match the same request, and the forbid wins",
+            policy_id,
+            other,
+        )
+        for other in sorted({other for place in live for other in place.conflicts})
+    ]
+    beyond = [place for place in live if place.effect == "permit" and not place.spoken_of]
+    if beyond:
+        where = "; ".join(" / ".join(place.environment) for place in beyond[:5])
+        detail = f"policy `{policy_id}` permits where no invariant of the constitution speaks: {where}"
+        findings.append(_finding("beyond_constitution", detail, policy_id))
+    return findings
+
+
+def undecided_facts(facts: Iterable[PolicyFacts]) -> int:
+    """How many questions about the policies have no answer."""
+    return sum((fact.never_matches, fact.redundant, fact.forbidden).count("unknown") for fact in facts)
+
+
+def _finding(kind: str, detail: str, *policy_ids: str) -> Finding:
+    return Finding(kind=kind, detail=detail, policy_ids=list(policy_ids))
+
+
+def implied_findings(looks: Iterable[dict[str, Answer3]]) -> list[Finding]:
+    """Invariants that the others imply in every environment in which they speak; each look is about one environment."""
+    everywhere: dict[str, set[Answer3]] = {}
+    for look in looks:
+        for name, answer in look.items():
+            everywhere.setdefault(name, set()).add(answer)
+    findings: list[Finding] = []
+    for name, answers in everywhere.items():
+        if answers == {"yes"}:
+            principle_id, _, index = name.rpartition(":")
+            detail = f"invariant {index} of principle `{principle_id}` is implied by the others wherever it speaks"
+            findings.append(Finding(kind="implied", detail=detail, principle_ids=[principle_id]))
+    return findings
 
 
 def certificate_body(report: VerificationReport, kernel: str, issued_at: datetime) -> CertificateBody:

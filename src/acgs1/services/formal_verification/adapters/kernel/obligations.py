@@ -8,7 +8,8 @@ from typing import Any, Literal
 import acgs1_kernel as kernel
 
 from acgs1.contracts.constitution import Always, Constitution, IndifferentTo, MonotoneIn, Never
-from acgs1.contracts.formal_verification import Counterexample, Obligation, RequestEnvironment
+from acgs1.contracts.formal_verification import Counterexample, Obligation, RequestEnvironment, Suggestion
+from acgs1.contracts.guards import scope_text
 from acgs1.core.hashing import text_hash
 from acgs1.services.formal_verification.adapters.kernel import explain
 from acgs1.services.formal_verification.adapters.kernel.cedar import CedarPolicy, Environment, Evaluator, Slice
@@ -17,6 +18,7 @@ from acgs1.services.formal_verification.adapters.kernel.law import Claim, Compli
 from acgs1.services.formal_verification.adapters.kernel.prover import Answer, CheckKind, Provers, all_of
 from acgs1.services.formal_verification.adapters.kernel.schema_view import split_uid
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
+from acgs1.services.formal_verification.adapters.kernel.suggest import forbidding_edit, permitting_edit
 from acgs1.services.formal_verification.domain import CONTRADICTION
 
 Json = dict[str, Any]
@@ -141,7 +143,17 @@ class VerificationSession:
                 f"`{planned.principle_id}` forbids: let through by {let_through}."
             )
 
-        return self._settle(planned, answer, violates, words, guarded=False)
+        def suggest(case: Case) -> Suggestion | None:
+            return forbidding_edit(
+                invariant,
+                policies,
+                self._reasons(case),
+                lambda text: self._ask("implies", planned.environment, text, ceiling),
+                self._permits_behind,
+                self._vocabulary.schema,
+            )
+
+        return self._settle(planned, answer, violates, words, suggest, guarded=False)
 
     def _ask_ceiling(self, planned: Planned, policies: Slice, ceiling: str) -> Answer:
         """Whether `policies` stay under `ceiling`, asked only about the permits for which that is not known yet."""
@@ -177,7 +189,15 @@ class VerificationSession:
                 f"`{planned.principle_id}` says must be allowed: {why}."
             )
 
-        return self._settle(planned, answer, violates, words, guarded=True)
+        def suggest(_: Case) -> Suggestion | None:
+            in_force = f"{policies.text}\n{guards.text}"
+            return permitting_edit(
+                invariant,
+                scope_text(invariant),
+                lambda more: self._ask("implies", planned.environment, floor, f"{in_force}\n{more}"),
+            )
+
+        return self._settle(planned, answer, violates, words, suggest, guarded=True)
 
     # --- never_errors --------------------------------------------------------------------------------------------
 
@@ -197,7 +217,7 @@ class VerificationSession:
                 f"evaluated, which denies the request: {error.rstrip('.')}."
             )
 
-        return self._settle(planned, answer, fails, words, guarded=True)
+        return self._settle(planned, answer, fails, words, lambda _: None, guarded=True)
 
     # --- indifferent_to, monotone_in -----------------------------------------------------------------------------
 
@@ -335,6 +355,7 @@ class VerificationSession:
         answer: Answer,
         shows: Callable[[Case, bool], bool],
         words: Callable[[Case], str],
+        suggest: Callable[[Case], Suggestion | None],
         *,
         guarded: bool,
     ) -> Obligation:
@@ -342,7 +363,12 @@ class VerificationSession:
         if isinstance(case, Obligation):
             return case
         decision = self._replayed(case, guarded=guarded)
-        return _obligation(planned, answer, self._counterexample(case, [decision], words(case), None))
+        refuted = _obligation(planned, answer, self._counterexample(case, [decision], words(case), None))
+        return refuted.model_copy(update={"suggestion": suggest(case)})
+
+    def _permits_behind(self, policies: str, case: Case) -> list[str]:
+        decision = self._decide(policies, case)
+        return sorted(decision.reasons) if decision is not None and decision.allowed else []
 
     def _readable(self, planned: Planned, answer: Answer, shows: Callable[[Case, bool], bool]) -> Case | Obligation:
         """The counterexample in its simplest form; or the obligation as it stands without one.

@@ -94,13 +94,13 @@ class Provers:
         a: str,
         b: str | None,
         policy_id: str | None = None,
-        assume: tuple[str, ...] = (),
+        policy_id_b: str | None = None,
     ) -> Answer:
         """One obligation of the kernel (see `acgs1_kernel.Prover.check_one`)."""
         want_script = self._second_opinion_ms > 0
         try:
             result = self._prover(schema).check_one(
-                kind, a, b, env=environment, policy_id=policy_id, assume=list(assume), smtlib=want_script
+                kind, a, b, env=environment, policy_id=policy_id, policy_id_b=policy_id_b, smtlib=want_script
             )
         except (kernel.CedarValidationError, kernel.CedarParseError, kernel.ProverError) as error:
             # The caller's texts were validated before: what fails here is a text that was derived from them.

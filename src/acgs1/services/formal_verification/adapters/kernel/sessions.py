@@ -1,9 +1,16 @@
 """Jobs as a worker process sees them: JSON in, JSON out."""
 
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Protocol
 
 from acgs1.contracts.constitution import Constitution
-from acgs1.contracts.formal_verification import EnvironmentChange, RequestEnvironment
+from acgs1.contracts.formal_verification import NewQuestion
+from acgs1.services.formal_verification.adapters.kernel.analysis import (
+    ConstitutionSession,
+    HygieneSession,
+    QuestionSession,
+)
+from acgs1.services.formal_verification.adapters.kernel.cedar import Environment
 from acgs1.services.formal_verification.adapters.kernel.comparison import ComparisonSession
 from acgs1.services.formal_verification.adapters.kernel.law import Vocabularies
 from acgs1.services.formal_verification.adapters.kernel.obligations import (
@@ -16,6 +23,13 @@ from acgs1.services.formal_verification.domain import JobKind
 Json = dict[str, Any]
 
 
+class Session(Protocol):
+    """One job: what it comes down to, and each item of it."""
+
+    def plan(self) -> Json: ...
+    def run(self, index: int) -> Json: ...
+
+
 class Sessions:
     """Opens jobs over shared caches of schemas and compiled policies."""
 
@@ -23,20 +37,23 @@ class Sessions:
         self._vocabularies = Vocabularies()
         self._provers = Provers(solver_timeout_ms=solver_timeout_ms, second_opinion_ms=second_opinion_ms)
 
-    def open(self, kind: JobKind, data: Json) -> "_Verification | _Comparison":
+    def open(self, kind: JobKind, data: Json) -> Session:
         """Raises the domain errors of the session's inputs."""
+        shared = (self._vocabularies, self._provers)
         match kind:
             case "verify":
                 constitution = Constitution.model_validate(data["constitution"])
-                return _Verification(
-                    VerificationSession(data["policies"], constitution, self._vocabularies, self._provers)
-                )
+                return _Verification(VerificationSession(data["policies"], constitution, *shared))
             case "compare":
-                return _Comparison(
-                    ComparisonSession(data["schema_text"], data["old"], data["new"], self._vocabularies, self._provers)
-                )
-            case _:
-                raise ValueError(f"`{kind}` is no kind of job")
+                return _Comparison(ComparisonSession(data["schema_text"], data["old"], data["new"], *shared))
+            case "question":
+                return _Question(QuestionSession(NewQuestion.model_validate(data), *shared))
+            case "hygiene":
+                constitution = Constitution.model_validate(data["constitution"])
+                return _Hygiene(HygieneSession(data["policies"], constitution, *shared))
+            case "constitution":
+                constitution = Constitution.model_validate(data["constitution"])
+                return _Constitution(ConstitutionSession(constitution, *shared))
 
 
 class _Verification:
@@ -61,32 +78,66 @@ class _Comparison:
         self._session = session
 
     def plan(self) -> Json:
-        items = [
-            {
-                "key": "",
-                "unknown": EnvironmentChange(
-                    environment=RequestEnvironment(principal=principal, action=action, resource=resource),
-                    change="unknown",
-                ).model_dump(mode="json"),
-            }
-            for principal, action, resource in self._session.environments
-        ]
-        return {"items": items, "facts": {}}
+        return _uncached([{"environment": _place(e), "change": "unknown"} for e in self._session.environments])
 
     def run(self, index: int) -> Json:
         return self._session.compare(index).model_dump(mode="json")
 
 
+class _Question:
+    def __init__(self, session: QuestionSession) -> None:
+        self._session = session
+
+    def plan(self) -> Json:
+        environments = self._session.environments
+        return _uncached([{"environment": _place(e), "answer": "unknown", "reason": ""} for e in environments])
+
+    def run(self, index: int) -> Json:
+        return self._session.answer(index).model_dump(mode="json")
+
+
+class _Hygiene:
+    def __init__(self, session: HygieneSession) -> None:
+        self._session = session
+
+    def plan(self) -> Json:
+        return _uncached([{"undecided": True} for _ in self._session.places])
+
+    def run(self, index: int) -> Json:
+        return asdict(self._session.look(index))
+
+
+class _Constitution:
+    def __init__(self, session: ConstitutionSession) -> None:
+        self._session = session
+
+    def plan(self) -> Json:
+        return _uncached([{"findings": [], "undecided": 1, "implied": {}} for _ in self._session.environments])
+
+    def run(self, index: int) -> Json:
+        findings, undecided, implied = self._session.look(index)
+        shown = [finding.model_dump(mode="json") for finding in findings]
+        return {"findings": shown, "undecided": undecided, "implied": implied}
+
+
+def _uncached(unknowns: list[Json]) -> Json:
+    return {"items": [{"key": "", "unknown": unknown} for unknown in unknowns], "facts": {}}
+
+
+def _place(environment: Environment) -> Json:
+    principal, action, resource = environment
+    return {"principal": principal, "action": action, "resource": resource}
+
+
 def unproved(planned: Planned) -> Json:
     """The obligation as it stands before anybody looked: `unknown`. (Plain JSON: there may be thousands.)"""
-    principal, action, resource = planned.environment
     return {
         "id": planned.id,
         "kind": planned.kind,
         "principle_id": planned.principle_id,
         "invariant_index": planned.invariant_index,
         "policy_id": planned.policy_id,
-        "environment": {"principal": principal, "action": action, "resource": resource},
+        "environment": _place(planned.environment),
         "verdict": "unknown",
         "reason": "not attempted",
         "solver": "none",

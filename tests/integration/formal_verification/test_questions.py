@@ -1,0 +1,255 @@
+"""What can ever happen, which policies do nothing, which principles cannot all be kept."""
+
+from typing import Any
+
+import pytest
+
+from acgs1.contracts.constitution import Constitution
+from acgs1.contracts.formal_verification import EnvironmentAnswer, Obligation
+from acgs1.services.formal_verification.adapters.kernel.sessions import Sessions
+from acgs1.services.formal_verification.domain import PolicyFacts, hygiene_findings, implied_findings
+from acgs1.services.formal_verification.errors import InvalidConstitution, InvalidPolicies
+
+SCHEMA = """
+entity Agent { trust: Long, region: String };
+entity Account { frozen: Bool };
+action pay, view appliesTo { principal: [Agent], resource: [Account], context: { amount: Long, approved: Bool } };
+"""
+
+
+@pytest.fixture(scope="module")
+def sessions() -> Sessions:
+    return Sessions(solver_timeout_ms=10_000, second_opinion_ms=0)
+
+
+def law(**principles: list[dict[str, Any]]) -> dict[str, Any]:
+    made = [
+        {"id": name.replace("_", "-"), "title": name, "text": name, "category": "c", "priority": 1, "invariants": said}
+        for name, said in principles.items()
+    ]
+    return Constitution.model_validate({"name": "law", "schema_text": SCHEMA, "principles": made}).model_dump(
+        mode="json"
+    )
+
+
+def results(sessions: Sessions, kind: Any, data: dict[str, Any]) -> list[dict[str, Any]]:
+    session = sessions.open(kind, data)
+    return [session.run(index) for index in range(len(session.plan()["items"]))]
+
+
+# --- questions ---
+
+
+def ask(sessions: Sessions, policies: str, **question: Any) -> dict[str, EnvironmentAnswer]:
+    found = results(sessions, "question", {"schema_text": SCHEMA, "policies": policies, **question})
+    return {a.environment.action: a for a in map(EnvironmentAnswer.model_validate, found)}
+
+
+PAY = '@id("pay") permit(principal, action == Action::"pay", resource) when { context.amount <= principal.trust };'
+
+
+def test_whether_an_agent_can_ever_do_something_is_answered_with_a_request_that_it_can(sessions: Sessions):
+    answers = ask(sessions, PAY, when="context.amount > 1000")
+    assert answers['Action::"view"'].answer == "no"
+    pay = answers['Action::"pay"']
+    assert pay.answer == "yes"
+    assert pay.example is not None
+    assert pay.example.decisions == ["allow"]
+    assert pay.example.context["amount"] == 1001
+
+
+def test_assumptions_bound_the_question(sessions: Sessions):
+    assert (
+        ask(sessions, PAY, when="context.amount > 1000", assume=["principal.trust <= 500"])['Action::"pay"'].answer
+        == "no"
+    )
+
+
+def test_guards_of_a_constitution_count_when_it_is_given(sessions: Sessions):
+    constitution = law(large=[{"kind": "never", "when": "context.amount > 1000"}])
+    answers = ask(sessions, PAY, when="context.amount > 1000", constitution=constitution)
+    assert {a.answer for a in answers.values()} == {"no"}
+
+
+def test_whether_something_is_ever_denied_can_be_asked_as_well(sessions: Sessions):
+    never = ask(sessions, PAY, decision="deny", actions=["pay"], when="context.amount <= principal.trust")
+    assert {name: a.answer for name, a in never.items()} == {'Action::"pay"': "no"}
+    ever = ask(sessions, PAY, decision="deny", actions=["pay"], when="context.approved")['Action::"pay"']
+    assert ever.answer == "yes"
+    assert ever.example is not None
+    assert ever.example.decisions == ["deny"]
+
+
+@pytest.mark.parametrize(
+    "when", ["context.colour == 1", "true }; permit(principal, action, resource) when { true", "1 +", "1"]
+)
+def test_a_question_that_is_no_condition_of_the_schema_is_refused(sessions: Sessions, when: str):
+    with pytest.raises(InvalidPolicies):
+        ask(sessions, PAY, when=when)
+
+
+def test_a_question_about_what_cannot_be_is_answered_with_no(sessions: Sessions):
+    assert {a.answer for a in ask(sessions, PAY, when="principal is Account").values()} == {"no"}
+
+
+# --- hygiene ---
+
+SPEAKS_OF_BOTH = law(all=[{"kind": "never", "when": "context.amount < 0"}])
+
+
+def hygiene(sessions: Sessions, policies: str, constitution: dict[str, Any] = SPEAKS_OF_BOTH):
+    facts = [
+        PolicyFacts(**found)
+        for found in results(sessions, "hygiene", {"policies": policies, "constitution": constitution})
+    ]
+    return {(finding.kind, *finding.policy_ids) for finding in hygiene_findings(facts)}
+
+
+P = '@id("{0}") permit(principal, action == Action::"pay", resource) when {{ {1} }};'
+F = '@id("{0}") forbid(principal, action == Action::"pay", resource) when {{ {1} }};'
+
+
+def test_a_narrower_policy_is_shadowed_by_the_wider_one(sessions: Sessions):
+    text = P.format("wide", "context.amount < 100") + P.format("narrow", "context.amount < 50")
+    assert hygiene(sessions, text) == {("shadowed", "narrow", "wide")}
+
+
+def test_a_policy_that_two_others_cover_together_is_redundant(sessions: Sessions):
+    text = (
+        P.format("low", "context.amount < 50")
+        + P.format("high", "context.amount >= 40")
+        + P.format("all", "context.approved")
+    )
+    assert hygiene(sessions, text) == {("redundant", "all")}
+
+
+def test_a_condition_that_contradicts_itself_never_matches(sessions: Sessions):
+    assert hygiene(sessions, P.format("never", "context.amount > 5 && context.amount < 3")) == {
+        ("never_matches", "never")
+    }
+
+
+def test_a_permit_whose_every_request_is_forbidden_is_found(sessions: Sessions):
+    text = P.format("small", "context.amount < 10") + F.format("stop", "context.amount < 20")
+    assert ("always_forbidden", "small") in hygiene(sessions, text)
+
+
+def test_a_permit_and_a_forbid_that_can_meet_are_a_conflict(sessions: Sessions):
+    text = P.format("small", "context.amount < 10") + F.format("frozen", "resource.frozen")
+    assert hygiene(sessions, text) == {("conflict", "small", "frozen")}
+
+
+def test_a_forbid_that_forbids_nothing_permitted_is_redundant(sessions: Sessions):
+    text = P.format("small", "context.amount < 10") + F.format("large", "context.amount > 1000")
+    assert hygiene(sessions, text) == {("redundant", "large")}
+
+
+def test_a_permit_where_no_principle_speaks_is_found(sessions: Sessions):
+    constitution = law(pay=[{"kind": "never", "actions": ["pay"], "when": "context.amount < 0"}])
+    text = '@id("view") permit(principal, action == Action::"view", resource) when { context.approved };'
+    assert hygiene(sessions, text, constitution) == {("beyond_constitution", "view")}
+
+
+def test_a_tidy_set_has_no_findings(sessions: Sessions):
+    assert hygiene(sessions, PAY) == set()
+
+
+# --- constitutions ---
+
+
+def check(sessions: Sessions, constitution: dict[str, Any]) -> set[tuple[str, ...]]:
+    looks = results(sessions, "constitution", {"constitution": constitution})
+    assert sum(look["undecided"] for look in looks) == 0
+    found = [finding for look in looks for finding in look["findings"]]
+    implied = implied_findings(look["implied"] for look in looks)
+    return {(f["kind"], *f["principle_ids"]) for f in found} | {(f.kind, *f.principle_ids) for f in implied}
+
+
+def test_an_always_and_a_never_about_one_request_contradict_each_other(sessions: Sessions):
+    constitution = law(
+        serve=[{"kind": "always", "actions": ["pay"], "when": "context.approved"}],
+        freeze=[{"kind": "never", "actions": ["pay"], "when": "resource.frozen"}],
+    )
+    assert check(sessions, constitution) == {("contradiction", "serve", "freeze")}
+    example = next(
+        finding["example"]
+        for look in results(sessions, "constitution", {"constitution": constitution})
+        for finding in look["findings"]
+    )
+    assert example["context"]["approved"] is True
+    assert example["entities"][0]["attrs"] == {"frozen": True}
+
+
+def test_an_always_that_makes_room_for_the_never_does_not(sessions: Sessions):
+    constitution = law(
+        serve=[{"kind": "always", "actions": ["pay"], "when": "context.approved && !resource.frozen"}],
+        freeze=[{"kind": "never", "actions": ["pay"], "when": "resource.frozen"}],
+    )
+    assert check(sessions, constitution) == set()
+
+
+def test_fairness_can_make_an_always_and_a_never_contradict_on_two_requests(sessions: Sessions):
+    constitution = law(
+        serve=[{"kind": "always", "actions": ["pay"], "when": 'principal.region == "eu"'}],
+        stop=[{"kind": "never", "actions": ["pay"], "when": 'principal.region == "us"'}],
+        fair=[{"kind": "indifferent_to", "actions": ["pay"], "attributes": ["principal.region"]}],
+    )
+    assert check(sessions, constitution) == {("contradiction", "serve", "stop", "fair")}
+
+
+def test_monotonicity_can_make_an_always_and_a_never_contradict(sessions: Sessions):
+    rising = [{"kind": "monotone_in", "actions": ["pay"], "attribute": "principal.trust"}]
+    serve = [{"kind": "always", "actions": ["pay"], "when": "principal.trust == 5"}]
+    above = law(serve=serve, stop=[{"kind": "never", "actions": ["pay"], "when": "principal.trust > 9"}], rise=rising)
+    below = law(serve=serve, stop=[{"kind": "never", "actions": ["pay"], "when": "principal.trust < 2"}], rise=rising)
+    assert check(sessions, above) == {("contradiction", "serve", "stop", "rise")}
+    assert check(sessions, below) == set()
+
+
+def test_a_never_that_another_says_already_is_implied(sessions: Sessions):
+    constitution = law(
+        large=[{"kind": "never", "when": "context.amount > 100"}],
+        huge=[{"kind": "never", "when": "context.amount > 1000"}],
+    )
+    assert check(sessions, constitution) == {("implied", "huge")}
+
+
+# --- suggestions ---
+
+
+def refuted(sessions: Sessions, policies: str, constitution: dict[str, Any]) -> list[Obligation]:
+    found = results(sessions, "verify", {"policies": policies, "constitution": constitution})
+    return [o for o in map(Obligation.model_validate, found) if o.verdict == "refuted"]
+
+
+def test_a_suggested_exception_makes_the_obligation_hold_when_it_is_made(sessions: Sessions):
+    constitution = law(freeze=[{"kind": "never", "actions": ["pay"], "when": "resource.frozen"}])
+    text = P.format("a", "context.amount < 100") + P.format("b", "context.approved") + P.format("c", "!resource.frozen")
+    (obligation,) = refuted(sessions, text, constitution)
+    suggestion = obligation.suggestion
+    assert suggestion is not None
+    assert suggestion.policy_ids == ["a", "b"]
+    for policy in ("context.amount < 100", "context.approved"):
+        text = text.replace(f"{policy} }};", f"{policy} }} {suggestion.add};")
+    assert refuted(sessions, text, constitution) == []
+
+
+def test_a_suggested_permit_makes_an_always_hold_when_it_is_added(sessions: Sessions):
+    constitution = law(serve=[{"kind": "always", "actions": ["view"], "when": "context.approved"}])
+    (obligation,) = refuted(sessions, PAY, constitution)
+    assert obligation.suggestion is not None
+    assert obligation.suggestion.policy_ids == []
+    assert refuted(sessions, f"{PAY}\n{obligation.suggestion.add}", constitution) == []
+
+
+def test_where_a_forbid_stands_against_it_no_permit_is_suggested(sessions: Sessions):
+    constitution = law(serve=[{"kind": "always", "actions": ["view"], "when": "context.approved"}])
+    (obligation,) = refuted(sessions, "forbid(principal, action, resource) when { resource.frozen };", constitution)
+    assert obligation.suggestion is None
+
+
+def test_a_question_under_another_schema_than_the_constitutions_is_refused(sessions: Sessions):
+    constitution = law(large=[{"kind": "never", "when": "context.amount > 1000"}])
+    data = {"schema_text": SCHEMA + "\n", "policies": PAY, "constitution": constitution}
+    with pytest.raises(InvalidConstitution):
+        sessions.open("question", data)
