@@ -55,6 +55,7 @@ class Plan:
 
 
 CONTRADICTION = "the evaluator does not confirm the solver's counterexample"
+UNCONFIRMED = "replay contradicts solver"
 DISAGREEMENT = "cvc5 and z3 disagree"
 """Reasons of an `unknown` that are defects of a prover, never of the policies: alert on them, keep the reproducer."""
 
@@ -62,7 +63,7 @@ DISAGREEMENT = "cvc5 and z3 disagree"
 def is_defect(obligation: Obligation) -> bool:
     """Whether the `unknown` of an obligation shows that a prover is wrong."""
     reason = obligation.reason or ""
-    return reason.startswith((CONTRADICTION, DISAGREEMENT, "replay contradicts solver"))
+    return reason in {CONTRADICTION, UNCONFIRMED, DISAGREEMENT}
 
 
 def verdict_of(obligations: Iterable[Obligation]) -> Verdict:

@@ -10,7 +10,7 @@ import os
 import struct
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -139,11 +139,19 @@ class _Worker:
 class ProverPool:
     """The prover of the service: `plan` and `run` as in `ports.Prover`. `close` it when done."""
 
-    def __init__(self, limits: PoolLimits, clock: Clock, command: Sequence[str] = WORKER) -> None:
-        """`command` starts a worker; it is given the limits as arguments."""
+    def __init__(
+        self,
+        limits: PoolLimits,
+        clock: Clock,
+        command: Sequence[str] = WORKER,
+        on_defect: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        """`command` starts a worker; it is given the limits as arguments. `on_defect` gets what reproduces a prover's
+        defect."""
         self._limits = limits
         self._command = tuple(command)
         self._clock = clock
+        self._on_defect = on_defect or log_defect
         self._free: list[_Worker] = []
         self._slots = asyncio.Semaphore(limits.workers)
         self._waiting = 0
@@ -237,6 +245,8 @@ class ProverPool:
                     left.popleft()
                     begun = False
                     results.put_nowait((message["done"], message["result"]))
+                    for defect in message.get("defects", ()):
+                        self._on_defect(defect)
                 elif "unopened" in message:
                     worker.opened.discard(job.id)
                     return list(left)
@@ -328,6 +338,11 @@ class ProverPool:
         await asyncio.gather(*(worker.kill() for worker in list(self._all)))
         self._all.clear()
         self._free.clear()
+
+
+def log_defect(defect: dict[str, Any]) -> None:
+    """Says that a prover contradicted another or the evaluator: an alert is to be raised on this line."""
+    _log.error("prover_defect", defect=defect["defect"], reproducer=defect.get("file"))
 
 
 def _unknown(item: Item, reason: str) -> dict[str, Any]:

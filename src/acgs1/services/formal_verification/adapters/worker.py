@@ -94,7 +94,9 @@ def _serve(incoming: BinaryIO, outgoing: BinaryIO, solver_timeout_ms: int, secon
                 opened.move_to_end(message["job"])
                 for index in message["items"]:
                     write_frame(outgoing, {"begin": index})
-                    write_frame(outgoing, {"done": index, "result": session.run(index)})
+                    write_frame(
+                        outgoing, {"done": index, "result": session.run(index), "defects": sessions.take_defects()}
+                    )
                 write_frame(outgoing, {"end": True, "memory_mb": _resident_mb()})
             case other:
                 raise ValueError(f"`{other}` is no operation of a prover process")

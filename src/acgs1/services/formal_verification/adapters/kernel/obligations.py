@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import acgs1_kernel as kernel
@@ -379,6 +379,9 @@ class VerificationSession:
         if answer.verdict != "refuted" or answer.case is None:
             return _obligation(planned, answer)
         if not shows(answer.case, False):
+            reproducer = {"obligation": planned.id, "policies": self._policies.text, "guards": self._guards.text}
+            schema = self._vocabulary.schema
+            self._provers.report(CONTRADICTION, {**reproducer, "schema": schema, "case": asdict(answer.case)})
             return _unknown(planned, CONTRADICTION, answer)
         if shows(answer.case, True):
             return shrink(answer.case, lambda case: shows(case, True))

@@ -4,7 +4,7 @@ import json
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Literal
+from typing import Any, Literal
 
 import acgs1_kernel as kernel
 
@@ -14,8 +14,9 @@ from acgs1.services.formal_verification.adapters.kernel.cedar import Environment
 from acgs1.services.formal_verification.adapters.kernel.schema_view import split_uid
 from acgs1.services.formal_verification.adapters.kernel.second_opinion import opinion_on
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case
-from acgs1.services.formal_verification.domain import DISAGREEMENT
+from acgs1.services.formal_verification.domain import DISAGREEMENT, UNCONFIRMED
 
+Json = dict[str, Any]
 CheckKind = Literal[
     "always_denies", "implies", "equivalent", "never_errors", "never_matches", "matches_implies", "matches_disjoint"
 ]
@@ -80,6 +81,7 @@ class Provers:
         self._keep = keep
         self._cache_size = cache_size
         self._provers: OrderedDict[str, kernel.Prover] = OrderedDict()
+        self._defects: list[Json] = []
 
     @property
     def identity(self) -> str:
@@ -117,8 +119,20 @@ class Provers:
             milliseconds=result.compile_ms + result.solve_ms,
         )
         if verdict == "proved" and want_script and result.smtlib is not None:
-            return self._with_second_opinion(answer, result.smtlib)
+            answer = self._with_second_opinion(answer, result.smtlib)
+        if answer.reason in (DISAGREEMENT, UNCONFIRMED):
+            question = {"schema": schema, "environment": environment, "a": a, "b": b, "policy_id": policy_id}
+            self.report(answer.reason, {"kind": kind, **question, "script": answer.script})
         return answer
+
+    def report(self, defect: str, reproducer: Json) -> None:
+        """Keeps what is needed to reproduce a defect of a prover, until `take_defects`."""
+        self._defects.append({"defect": defect, "identity": self.identity, **reproducer})
+
+    def take_defects(self) -> list[Json]:
+        """The reproducers since the last call."""
+        taken, self._defects = self._defects, []
+        return taken
 
     def _with_second_opinion(self, answer: Answer, script: str) -> Answer:
         found, milliseconds = opinion_on(script, self._second_opinion_ms)

@@ -37,6 +37,10 @@ class Sessions:
         self._vocabularies = Vocabularies()
         self._provers = Provers(solver_timeout_ms=solver_timeout_ms, second_opinion_ms=second_opinion_ms)
 
+    def take_defects(self) -> list[Json]:
+        """Reproducers of defects of the provers since the last call."""
+        return self._provers.take_defects()
+
     def open(self, kind: JobKind, data: Json) -> Session:
         """Raises the domain errors of the session's inputs."""
         shared = (self._vocabularies, self._provers)
