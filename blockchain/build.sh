@@ -47,7 +47,8 @@ cargo test --quiet --locked --features idl-build --target-dir "$TARGET" -p $NAME
   sed -n '/^--- IDL begin program ---$/,/^--- IDL end program ---$/p' | sed '1d;$d' >"$TARGET/idl/$NAME.json"
 python3 build_record.py "$TARGET/deploy/$NAME.so" "$TARGET/idl/$NAME.json" "$LINKER" >"$TARGET/deploy/$NAME.build.json"
 
-FILES=("$TARGET/deploy/$NAME.so" "$TARGET/idl/$NAME.json" "$TARGET/deploy/$NAME.build.json")
+(cd "$TARGET/deploy" && sha256sum "$NAME.so" >"$NAME.so.sha256")
+FILES=("$TARGET/deploy/$NAME.so" "$TARGET/deploy/$NAME.so.sha256" "$TARGET/idl/$NAME.json" "$TARGET/deploy/$NAME.build.json")
 if [ "$MODE" = --check ]; then
   status=0
   for file in "${FILES[@]}"; do

@@ -14,9 +14,8 @@ const K: [u32; 64] = [
 
 /// The SHA-256 of `data`.
 pub const fn sha256(data: &[u8]) -> [u8; 32] {
-    let mut state: [u32; 8] = [
-        0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
-    ];
+    let mut state: [u32; 8] =
+        [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19];
     let blocks = (data.len() + 8) / 64 + 1;
     let bits = (data.len() as u64) * 8;
     let mut block = 0;
@@ -86,10 +85,7 @@ mod tests {
     fn the_digest_matches_the_vectors_of_fips_180_4_and_anchor() {
         assert_eq!(sha256(b"abc")[..4], [0xba, 0x78, 0x16, 0xbf]);
         assert_eq!(sha256(b"")[..4], [0xe3, 0xb0, 0xc4, 0x42]);
-        assert_eq!(
-            sha256(b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq")[..4],
-            [0x24, 0x8d, 0x6a, 0x61]
-        );
+        assert_eq!(sha256(b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq")[..4], [0x24, 0x8d, 0x6a, 0x61]);
         // Anchor's well-known discriminator of `initialize`.
         assert_eq!(discriminator("global:initialize"), [175, 175, 109, 31, 13, 152, 155, 237]);
     }

@@ -10,9 +10,9 @@ mod declare;
 pub mod digest;
 pub mod error;
 pub mod event;
-pub mod instructions;
 #[cfg(feature = "idl-build")]
 pub mod idl;
+pub mod instructions;
 #[cfg(all(target_arch = "bpf", feature = "sbpf-linker"))]
 mod mem;
 pub mod rules;

@@ -150,7 +150,11 @@ mod tests {
                                 (false, true) => Standing::Rejected,
                                 _ => Standing::Open,
                             };
-                            assert_eq!(tally(f, a, n, total).decided(threshold, quorum), expected, "{f} {a} {n} of {total}");
+                            assert_eq!(
+                                tally(f, a, n, total).decided(threshold, quorum),
+                                expected,
+                                "{f} {a} {n} of {total}"
+                            );
                         }
                     }
                 }

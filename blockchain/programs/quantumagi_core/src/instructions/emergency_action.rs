@@ -1,9 +1,12 @@
-use super::{enact::apply_end, expect_holder, expect_system_program, is_absent, Ctx};
+use super::{
+    enact::{apply, Effect},
+    expect_holder, expect_system_program, Ctx,
+};
 use crate::{
     error::GovernanceError,
     event::EmergencyTaken,
     rules::MAX_EMERGENCY,
-    state::{new_address, Account, Emergency, EmergencyKind, EmergencyStatus, Governance, Policy},
+    state::{new_address, Account, Emergency, EmergencyKind, EmergencyStatus, Governance},
     sys::{now, Pda},
 };
 use pinocchio::{error::ProgramError, AccountView, ProgramResult};
@@ -50,22 +53,10 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         return Err(GovernanceError::InvalidExpiry.into());
     }
     let expires_at = at.checked_add(duration).ok_or(ProgramError::ArithmeticOverflow)?;
-    let index = {
-        let governance = load_mut!(Governance, governance, ctx);
-        expect_holder(authority, &governance.emergency, GovernanceError::UnauthorizedEmergencyAction)?;
-        if kind == EmergencyKind::FreezeActivation && at < governance.frozen_until {
-            return Err(GovernanceError::EmergencyAlreadyActive.into());
-        }
-        let index = governance.emergency_count;
-        governance.emergency_count = index.checked_add(1).ok_or(ProgramError::ArithmeticOverflow)?;
-        index
-    };
-    if kind == EmergencyKind::SuspendPolicy && !is_absent(policy, ctx.program_id) {
-        let policy = Policy::load(policy, ctx.program_id)?;
-        if at < policy.suspended_until {
-            return Err(GovernanceError::EmergencyAlreadyActive.into());
-        }
-    }
+    let governance = load_mut!(Governance, governance, ctx);
+    expect_holder(authority, &governance.emergency, GovernanceError::UnauthorizedEmergencyAction)?;
+    let index = governance.emergency_count;
+    governance.emergency_count = index.checked_add(1).ok_or(ProgramError::ArithmeticOverflow)?;
     let bump = new_address(emergency, &Pda { tag: b"emergency", key: &index.to_le_bytes() }, ctx.program_id)?;
     let new = Emergency {
         discriminator: Emergency::DISCRIMINATOR,
@@ -79,7 +70,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         bump,
         reserved: [0; 5],
     };
-    apply_end(ctx, &new, governance, policy, expires_at)?;
+    apply(ctx, &new, governance, policy, Effect { until: expires_at, from: at })?;
     EmergencyTaken {
         index,
         kind: args.kind,

@@ -36,22 +36,32 @@ args! {
 
 #[inline(never)]
 pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
-    let mut accounts = Accounts::parse(ctx, accounts)?;
+    let Accounts { payer, governance, proposal, policy, attestation, emergency, system_program } =
+        Accounts::parse(ctx, accounts)?;
     Args::parse(ctx.args)?;
-    expect_system_program(accounts.system_program)?;
+    expect_system_program(system_program)?;
     let at = now()?;
-    let kind = {
-        let proposal = Proposal::load(accounts.proposal, ctx.program_id)?;
-        ProposalKind::from_byte(proposal.kind).ok_or(GovernanceError::InvariantViolated)?
-    };
-    match kind {
-        ProposalKind::Policy => enact_policy(ctx, &mut accounts, at),
-        ProposalKind::Constitution => amend_constitution(ctx, &mut accounts, at),
-        ProposalKind::EmergencyRatification => resolve_emergency(ctx, &mut accounts, at),
+    let proposal = load_mut!(Proposal, proposal, ctx);
+    let governance = load_mut!(Governance, governance, ctx);
+    let mut subject = Subject { payer, policy, attestation, emergency, governance, at };
+    match ProposalKind::from_byte(proposal.kind).ok_or(GovernanceError::InvariantViolated)? {
+        ProposalKind::Policy => enact_policy(ctx, proposal, &mut subject),
+        ProposalKind::Constitution => amend_constitution(ctx, proposal, &mut subject),
+        ProposalKind::EmergencyRatification => resolve_emergency(ctx, proposal, &mut subject),
         ProposalKind::Principle | ProposalKind::Membership | ProposalKind::Parameters => {
             Err(GovernanceError::WrongProposalKind.into())
         }
     }
+}
+
+/// What a proposal is carried out on.
+struct Subject<'a> {
+    payer: &'a AccountView,
+    policy: &'a mut AccountView,
+    attestation: &'a AccountView,
+    emergency: &'a mut AccountView,
+    governance: &'a mut Governance,
+    at: i64,
 }
 
 #[inline(always)]
@@ -60,14 +70,13 @@ fn announce(proposal: &Proposal, at: i64) {
 }
 
 #[inline(never)]
-fn enact_policy(ctx: &Ctx<'_>, accounts: &mut Accounts<'_>, at: i64) -> ProgramResult {
+fn enact_policy(ctx: &Ctx<'_>, proposal: &mut Proposal, accounts: &mut Subject<'_>) -> ProgramResult {
+    let (governance, at) = (&*accounts.governance, accounts.at);
     expect_absent(accounts.emergency, ctx.program_id)?;
     expect_present(accounts.policy, ctx.program_id)?;
-    let governance = Governance::load(accounts.governance, ctx.program_id)?;
     if at < governance.frozen_until {
         return Err(GovernanceError::ActivationFrozen.into());
     }
-    let proposal = load_mut!(Proposal, accounts.proposal, ctx);
     proposal.take_effect(ProposalKind::Policy, at)?;
     if expect_present(accounts.attestation, ctx.program_id).is_err() {
         return Err(GovernanceError::AttestationMissing.into());
@@ -115,13 +124,13 @@ fn enact_policy(ctx: &Ctx<'_>, accounts: &mut Accounts<'_>, at: i64) -> ProgramR
 }
 
 #[inline(never)]
-fn amend_constitution(ctx: &Ctx<'_>, accounts: &mut Accounts<'_>, at: i64) -> ProgramResult {
+fn amend_constitution(ctx: &Ctx<'_>, proposal: &mut Proposal, accounts: &mut Subject<'_>) -> ProgramResult {
+    let at = accounts.at;
     expect_absent(accounts.policy, ctx.program_id)?;
     expect_absent(accounts.attestation, ctx.program_id)?;
     expect_absent(accounts.emergency, ctx.program_id)?;
-    let proposal = load_mut!(Proposal, accounts.proposal, ctx);
     proposal.take_effect(ProposalKind::Constitution, at)?;
-    let governance = load_mut!(Governance, accounts.governance, ctx);
+    let governance = &mut *accounts.governance;
     governance.amend(proposal.content_hash)?;
     governance.invariant()?;
     announce(proposal, at);
@@ -138,12 +147,11 @@ fn amend_constitution(ctx: &Ctx<'_>, accounts: &mut Accounts<'_>, at: i64) -> Pr
 /// Accepted: the action stays in effect until another vote ends it. Rejected by a quorum: it ends now. A vote that too
 /// few took part in changes nothing.
 #[inline(never)]
-fn resolve_emergency(ctx: &Ctx<'_>, accounts: &mut Accounts<'_>, at: i64) -> ProgramResult {
+fn resolve_emergency(ctx: &Ctx<'_>, proposal: &mut Proposal, accounts: &mut Subject<'_>) -> ProgramResult {
+    let at = accounts.at;
     expect_absent(accounts.attestation, ctx.program_id)?;
     expect_present(accounts.emergency, ctx.program_id)?;
-    let subject = accounts.emergency.address().clone();
-    let proposal = load_mut!(Proposal, accounts.proposal, ctx);
-    if &proposal.content_hash != subject.as_array() {
+    if &proposal.content_hash != accounts.emergency.address().as_array() {
         return Err(GovernanceError::ContentMismatch.into());
     }
     let confirmed = proposal.is(ProposalStatus::Accepted);
@@ -162,7 +170,7 @@ fn resolve_emergency(ctx: &Ctx<'_>, accounts: &mut Accounts<'_>, at: i64) -> Pro
     }
     let status = if confirmed { EmergencyStatus::Confirmed } else { EmergencyStatus::Ended };
     let until = if confirmed { i64::MAX } else { at };
-    apply_end(ctx, emergency, accounts.governance, accounts.policy, until)?;
+    apply(ctx, emergency, accounts.governance, accounts.policy, Effect { until, from: i64::MIN })?;
     emergency.status = status as u8;
     emergency.expires_at = until;
     emergency.invariant()?;
@@ -179,14 +187,33 @@ fn resolve_emergency(ctx: &Ctx<'_>, accounts: &mut Accounts<'_>, at: i64) -> Pro
     Ok(())
 }
 
+/// Until when an emergency action has effect, and from when it would be a new one.
+pub struct Effect {
+    /// Until when (Unix seconds).
+    pub until: i64,
+    /// Refused while another action holds the target beyond this moment; `i64::MIN` for a change to the same action.
+    pub from: i64,
+}
+
+impl Effect {
+    #[inline(always)]
+    fn write(&self, held_until: &mut i64) -> Result<(), ProgramError> {
+        if self.from != i64::MIN && self.from < *held_until {
+            return Err(GovernanceError::EmergencyAlreadyActive.into());
+        }
+        *held_until = self.until;
+        Ok(())
+    }
+}
+
 /// Writes until when the emergency has effect where the other instructions look for it.
 #[inline(always)]
-pub fn apply_end(
+pub fn apply(
     ctx: &Ctx<'_>,
     emergency: &Emergency,
-    governance: &mut AccountView,
+    governance: &mut Governance,
     policy: &mut AccountView,
-    until: i64,
+    effect: Effect,
 ) -> Result<(), ProgramError> {
     match EmergencyKind::from_byte(emergency.kind).ok_or(GovernanceError::InvariantViolated)? {
         EmergencyKind::SuspendPolicy => {
@@ -195,13 +222,12 @@ pub fn apply_end(
             if policy.content_hash != emergency.target {
                 return Err(GovernanceError::ContentMismatch.into());
             }
-            policy.suspended_until = until;
+            effect.write(&mut policy.suspended_until)?;
             policy.invariant()
         }
         EmergencyKind::FreezeActivation => {
             expect_absent(policy, ctx.program_id)?;
-            let governance = load_mut!(Governance, governance, ctx);
-            governance.frozen_until = until;
+            effect.write(&mut governance.frozen_until)?;
             governance.invariant()
         }
         EmergencyKind::RevokeAgent => expect_absent(policy, ctx.program_id),

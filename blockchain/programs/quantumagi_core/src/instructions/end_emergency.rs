@@ -1,4 +1,7 @@
-use super::{enact::apply_end, expect_holder, Ctx};
+use super::{
+    enact::{apply, Effect},
+    expect_holder, Ctx,
+};
 use crate::{
     error::GovernanceError,
     event::EmergencyResolved,
@@ -28,15 +31,13 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
     let Accounts { authority, governance, emergency, policy } = Accounts::parse(ctx, accounts)?;
     Args::parse(ctx.args)?;
     let at = now()?;
-    {
-        let governance = Governance::load(governance, ctx.program_id)?;
-        expect_holder(authority, &governance.emergency, GovernanceError::UnauthorizedEmergencyAction)?;
-    }
+    let governance = load_mut!(Governance, governance, ctx);
+    expect_holder(authority, &governance.emergency, GovernanceError::UnauthorizedEmergencyAction)?;
     let emergency = load_mut!(Emergency, emergency, ctx);
     if emergency.status != EmergencyStatus::Active as u8 || !emergency.in_effect(at) {
         return Err(GovernanceError::EmergencyNotActive.into());
     }
-    apply_end(ctx, emergency, governance, policy, at)?;
+    apply(ctx, emergency, governance, policy, Effect { until: at, from: i64::MIN })?;
     emergency.status = EmergencyStatus::Ended as u8;
     emergency.expires_at = at;
     emergency.invariant()?;

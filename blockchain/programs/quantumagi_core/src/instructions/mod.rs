@@ -94,7 +94,6 @@ macro_rules! load_mut {
     };
 }
 
-
 macro_rules! instructions {
     ($($name:ident,)*) => {
         $(pub mod $name;)*
@@ -155,4 +154,3 @@ instructions! {
 
 mod authorize;
 mod principles;
-

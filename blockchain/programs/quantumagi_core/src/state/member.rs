@@ -53,7 +53,13 @@ impl Member {
     /// History is kept as long as a vote may need it: nothing when no vote is open, and nothing that is older than
     /// the longest voting window. Where three weights are not enough, the change is refused until a vote is finalized.
     #[inline(always)]
-    pub fn set_weight(&mut self, weight: u64, next_proposal: u64, open_proposals: u64, now: i64) -> Result<(), ProgramError> {
+    pub fn set_weight(
+        &mut self,
+        weight: u64,
+        next_proposal: u64,
+        open_proposals: u64,
+        now: i64,
+    ) -> Result<(), ProgramError> {
         let ([w0, w1, w2], [s0, s1, _], [t0, t1, t2]) = (self.weights, self.since, self.changed_at);
         if open_proposals == 0 {
             // No open vote asks for a past weight.
@@ -68,8 +74,7 @@ impl Member {
             if !spent {
                 return Err(GovernanceError::WeightChangeLimit.into());
             }
-            (self.weights, self.since, self.changed_at) =
-                ([weight, w0, w1], [next_proposal, s0, s1], [now, t0, t1]);
+            (self.weights, self.since, self.changed_at) = ([weight, w0, w1], [next_proposal, s0, s1], [now, t0, t1]);
         }
         self.active = u8::from(weight > 0);
         Ok(())

@@ -75,7 +75,13 @@ pub unsafe trait Account: Sized {
     ///
     /// Lamports that somebody sent there before do not get in the way: only what is missing is paid.
     #[inline(always)]
-    fn create(self, view: &mut AccountView, payer: &AccountView, tail: usize, program_id: &Address) -> Result<(), ProgramError> {
+    fn create(
+        self,
+        view: &mut AccountView,
+        payer: &AccountView,
+        tail: usize,
+        program_id: &Address,
+    ) -> Result<(), ProgramError> {
         let pda = self.pda();
         let space = core::mem::size_of::<Self>().checked_add(tail).ok_or(ProgramError::ArithmeticOverflow)?;
         create_at(&Creation { view, payer, pda: &pda, bump: self.bump(), space, program_id })?;
