@@ -15,6 +15,13 @@ class UnknownRecord(DomainError):
     title = "The call names a record that does not exist"
 
 
+class ArgumentsUnusable(DomainError):
+    """The arguments are not of the kind that the tool takes, so the facts about the call cannot be established."""
+
+    code = "arguments_unusable"
+    title = "The call's arguments cannot be used"
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """One tool call of an agent. `agent` and `on_behalf_of` come from the session, never from the agent's words.
@@ -41,7 +48,10 @@ class AttributeSource(Protocol):
     """Where an enforcement point takes attributes from: a database that the agent cannot write past the enforcement point."""
 
     async def facts(self, call: ToolCall) -> Facts:
-        """Establish the facts about `call`. Raises UnknownRecord when it names something that does not exist."""
+        """Establish the facts about `call`.
+
+        Raises UnknownRecord when it names something that does not exist, ArgumentsUnusable when it is not a call of that tool.
+        """
         ...
 
 

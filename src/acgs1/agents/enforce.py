@@ -9,14 +9,21 @@ from typing import Any, Literal, cast
 
 from pydantic import JsonValue
 
-from acgs1.agents.calls import AttributeSource, DecisionPoint, ToolCall, UnknownRecord, evaluation_request
+from acgs1.agents.calls import (
+    ArgumentsUnusable,
+    AttributeSource,
+    DecisionPoint,
+    ToolCall,
+    UnknownRecord,
+    evaluation_request,
+)
 from acgs1.contracts.policy_governance import EvaluationRequest, EvaluationResponse
 from acgs1.core.errors import DomainError
 
 Tool = Callable[..., Any]
 """A tool takes its arguments by name and returns its result, or an awaitable of it."""
 
-RefusalReason = Literal["denied", "unknown_tool", "unknown_record", "no_decision"]
+RefusalReason = Literal["denied", "unknown_tool", "unknown_record", "arguments_unusable", "no_decision"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,8 @@ class EnforcementPoint:
                     response = await self._decider.evaluate(request, approval=approval, deadline=self._deadline)
             except UnknownRecord as error:
                 return Refused(call, "unknown_record", error.detail)
+            except ArgumentsUnusable as error:
+                return Refused(call, "arguments_unusable", error.detail)
             except TimeoutError:
                 return Refused(
                     call,
