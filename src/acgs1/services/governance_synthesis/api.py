@@ -30,7 +30,6 @@ STATUSES: dict[type[DomainError], int] = {
     NothingToRepair: 409,
     NotRepairable: 409,
 }
-PUBLIC: frozenset[str] = frozenset()
 
 router = api_router()
 

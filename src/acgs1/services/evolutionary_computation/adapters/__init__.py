@@ -1,0 +1,1 @@
+"""What the service needs from outside: the kernel and formal verification."""

@@ -1,0 +1,30 @@
+"""How evolutionary_computation is put together."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+
+from acgs1.kit.db import Store
+from acgs1.kit.platform import Platform
+from acgs1.services.evolutionary_computation.adapters.bench import KernelBench
+from acgs1.services.evolutionary_computation.adapters.verifier import HttpVerifier
+from acgs1.services.evolutionary_computation.jobs import carry_runs_out
+from acgs1.services.evolutionary_computation.repository import RunRepository
+from acgs1.services.evolutionary_computation.service import EvolutionService
+
+
+@asynccontextmanager
+async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
+    """Builds the service and starts its jobs."""
+    service = EvolutionService(
+        Store(platform.database, RunRepository),
+        KernelBench(),
+        HttpVerifier(platform.client("formal_verification")),
+        platform.clock,
+    )
+    platform.deliver_to_log()
+    platform.spawn("runs", partial(carry_runs_out, service))
+    app.state.service = service
+    yield
