@@ -245,3 +245,11 @@ class Answer(Message):
 
     answer: Literal["yes", "no", "unknown"]
     environments: list[EnvironmentAnswer]
+
+
+class Attestation(Message):
+    """The verifier's word on the ledger: this certificate was issued for these policies under this version of the constitution."""
+
+    certificate_hash: Sha256
+    constitution_version: int
+    signature: str = Field(description="transaction signature, base58")

@@ -115,9 +115,23 @@ class Proposal(Message):
     against_weight: int
     abstain_weight: int
     closes_at: datetime | None
+    voting_seconds: int
     proposed_by: str
     signatures: dict[str, str] = Field(default={}, description="ledger step -> transaction signature")
     created_at: datetime
+
+
+class NewEmergency(Message):
+    """Stop something at once, for at most 72 hours: a policy set (`target`: its hash), an agent (`target`: its id), or every activation."""
+
+    kind: Literal["suspend_policy", "freeze_activation", "revoke_agent"]
+    target: Annotated[str, Field(max_length=80)] | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=2000)]
+    seconds: Annotated[int, Field(ge=1, le=72 * 3600)]
+
+
+class EmergencyReceipt(Message):
+    index: int
 
 
 class NewBallot(Message):
@@ -187,7 +201,7 @@ class AccessRequest(Message):
 
 class DecisionContext(Message):
     """Why it was decided so. `reason` is one of `allowed`, `no_policy_permits`, `policy_forbids`, `constitution_forbids`,
-    `approval_required`, `invalid_request`, `evaluation_error`, `no_active_bundle`, `not_recorded`."""
+    `approval_required`, `invalid_request`, `evaluation_error`, `no_active_bundle`, `emergency`, `not_recorded`."""
 
     evaluation_id: str
     evaluated_at: datetime
@@ -252,6 +266,7 @@ class Approval(Message):
     subject: str
     action: str
     resource: str
+    request: EvaluationRequest = Field(description="what the person is asked to approve, in full")
     request_digest: Sha256
     bundle_hash: Sha256
     note: str

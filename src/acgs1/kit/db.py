@@ -71,7 +71,12 @@ class Database:
         elif schema:
             connect_args["server_settings"] = {"search_path": schema}
         self.engine: AsyncEngine = create_async_engine(
-            parsed, pool_size=pool_size, max_overflow=0, pool_timeout=10, connect_args=connect_args, hide_parameters=True
+            parsed,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=10,
+            connect_args=connect_args,
+            hide_parameters=True,
         )
         if self.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)

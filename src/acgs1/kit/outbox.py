@@ -1,7 +1,7 @@
 """The outbox: a service's events, written with the change that made them true, then delivered to the log until acknowledged."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from acgs1.contracts.events import Event
+from acgs1.contracts.integrity import leaf_content
 from acgs1.core.clock import Clock
 from acgs1.core.errors import DomainError
 from acgs1.kit.db import Database, Instant, Json, metadata
@@ -37,9 +38,15 @@ class Recorder:
         self.session = session
 
     async def record(self, event: Event) -> None:
-        await self.session.execute(
-            OUTBOX.insert().values(event_id=event.id, event=event.model_dump(mode="json"), recorded_at=event.time)
-        )
+        await self.record_all([event])
+
+    async def record_all(self, events: Sequence[Event]) -> None:
+        """Raises ValueError for an event that the log could never take: better here, in the sender's transaction, than when
+        everything behind it waits in the outbox."""
+        for event in events:
+            leaf_content(event, event.time)
+        rows = [{"event_id": e.id, "event": e.model_dump(mode="json"), "recorded_at": e.time} for e in events]
+        await self.session.execute(OUTBOX.insert(), rows)
 
 
 class OutboxRelay:

@@ -8,6 +8,7 @@ from acgs1.contracts.auth import Identity, Role
 from acgs1.contracts.common import Page
 from acgs1.contracts.formal_verification import (
     Answer,
+    Attestation,
     Certificate,
     CertificateInputs,
     Comparison,
@@ -25,6 +26,7 @@ from acgs1.contracts.formal_verification import (
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import require
 from acgs1.kit.web import api_router
+from acgs1.ledger.errors import LedgerError
 from acgs1.services.formal_verification.errors import (
     CertificateNotFound,
     InvalidCertificate,
@@ -44,6 +46,7 @@ STATUSES: dict[type[DomainError], int] = {
     VerificationNotFound: 404,
     CertificateNotFound: 404,
     ProverUnavailable: 503,
+    LedgerError: 409,
 }
 PUBLIC = frozenset({"/api/v1/verifier-key"})
 
@@ -133,6 +136,13 @@ async def _certificate(digest: Digest, service: Service, _: Reader) -> Certifica
 @router.get("/certificates/{digest}/inputs", summary="What a certificate was issued for", tags=["certificates"])
 async def _certificate_inputs(digest: Digest, service: Service, _: Reader) -> CertificateInputs:
     return await service.certificate_inputs(digest)
+
+
+@router.post("/certificates/{digest}/attestation", summary="Attest a certificate on the ledger", tags=["certificates"])
+async def _attest(
+    digest: Digest, service: Service, request: Request, _: Annotated[Identity, require(Role.SERVICE, Role.ADMIN)]
+) -> Attestation:
+    return await request.app.state.attestor.attest(await service.certificate(digest))
 
 
 @router.get("/verifier-key", summary="The key that certificates are signed with", tags=["certificates"])

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import Certificate, VerificationReport, VerificationSummary
@@ -85,10 +86,11 @@ class VerificationRepository(Recorder):
         return found
 
     async def cache(self, results: dict[str, dict[str, Any]], at: datetime) -> None:
-        present = await self.cached(list(results))
-        new = [{"key": key, "result": result, "proved_at": at} for key, result in results.items() if key not in present]
-        if new:
-            await self.session.execute(insert(CachedObligationRow), new)
+        rows = [{"key": key, "result": result, "proved_at": at} for key, result in results.items()]
+        if rows:
+            # Two verifications may have proved the same at once; equal keys hold equal verdicts.
+            dialect = sqlite if self.session.get_bind().dialect.name == "sqlite" else postgresql
+            await self.session.execute(dialect.insert(CachedObligationRow).on_conflict_do_nothing(), rows)
 
     async def add_certificate(self, certificate: Certificate, verification_id: str, at: datetime) -> None:
         if await self.session.get(CertificateRow, certificate.hash) is None:

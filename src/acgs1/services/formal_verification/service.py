@@ -56,6 +56,7 @@ _log = structlog.get_logger()
 
 _QUESTION_SECONDS = 120.0
 _RESULTS_PER_SAVE = 256
+_RECENT_RESULTS = 20_000
 
 
 @dataclass
@@ -82,6 +83,7 @@ class VerificationService:
         self._signer = signer
         self._clock = clock
         self._running: dict[str, _Running] = {}
+        self._recent: dict[str, dict[str, Any]] = {}
 
     # --- verifications ---
 
@@ -232,13 +234,23 @@ class VerificationService:
         return await self._conclude(stored, plan, obligations, fresh, started)
 
     async def _known(self, plan: Plan) -> dict[int, dict[str, Any]]:
-        async with self._archive.reading() as records:
-            cached = await records.cached([item.key for item in plan.items])
-        return {item.index: cached[item.key] for item in plan.items if item.key in cached}
+        """Results by item: from memory, else from the archive."""
+        missing = [item.key for item in plan.items if item.key not in self._recent]
+        if missing:
+            async with self._archive.reading() as records:
+                self._remember(await records.cached(missing))
+        return {item.index: self._recent[item.key] for item in plan.items if item.key in self._recent}
 
     async def _save(self, fresh: dict[str, dict[str, Any]]) -> None:
         async with self._archive.transaction() as records:
             await records.cache(fresh, self._clock.now())
+        self._remember(fresh)
+
+    def _remember(self, results: dict[str, dict[str, Any]]) -> None:
+        """Keys are hashes over all that a result depends on, so a result never goes stale; only their number is bounded."""
+        if len(self._recent) + len(results) > _RECENT_RESULTS:
+            self._recent.clear()
+        self._recent.update(results)
 
     async def _conclude(
         self,
@@ -271,6 +283,7 @@ class VerificationService:
             await records.cache(fresh, now)
             await records.finish(stored.id, "done", now, report)
             await self._record_completion(records, stored, report, certificate)
+        self._remember(fresh)
         return report
 
     async def _record_completion(

@@ -10,9 +10,11 @@ from typing import Any
 from fastapi import FastAPI
 
 from acgs1.core.hashing import sha256_hex
+from acgs1.kit.breaker import breakers
 from acgs1.kit.db import Store
 from acgs1.kit.home import write_private
 from acgs1.kit.platform import Platform
+from acgs1.services.formal_verification.adapters.attestor import LedgerAttestor
 from acgs1.services.formal_verification.adapters.pool import PoolLimits, ProverPool, log_defect
 from acgs1.services.formal_verification.adapters.signer import CertificateSigner
 from acgs1.services.formal_verification.repository import VerificationRepository
@@ -47,6 +49,11 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         pool,
         CertificateSigner(platform.home.keys("formal_verification")),
         platform.clock,
+    )
+    app.state.attestor = LedgerAttestor(
+        platform.settings.url("ledger"),
+        platform.home.keys("ledger") / "verifier.json",
+        breakers().get("formal_verification->ledger"),
     )
     platform.deliver_to_log()
     platform.spawn("resume", service.resume)

@@ -1,0 +1,1 @@
+"""Policies on their way into force, and every decision under them."""

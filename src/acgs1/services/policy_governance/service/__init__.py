@@ -1,0 +1,1 @@
+"""Use cases: the vote, bundles, decisions, approvals."""

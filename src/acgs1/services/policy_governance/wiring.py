@@ -1,0 +1,67 @@
+"""How policy_governance is put together."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import structlog
+from fastapi import FastAPI
+
+from acgs1.core.errors import DomainError
+from acgs1.kit.breaker import breakers
+from acgs1.kit.db import Store
+from acgs1.kit.platform import Platform
+from acgs1.services.policy_governance.adapters.engine import KernelLoader
+from acgs1.services.policy_governance.adapters.parts import AuthPeople, RemoteVerifier
+from acgs1.services.policy_governance.adapters.sealer import KeySealer
+from acgs1.services.policy_governance.adapters.spool import DecisionSpool
+from acgs1.services.policy_governance.repository import GovernanceRepository
+from acgs1.services.policy_governance.service.approvals import Approvals
+from acgs1.services.policy_governance.service.bundles import Bundles
+from acgs1.services.policy_governance.service.decisions import DecisionPoint
+from acgs1.services.policy_governance.service.voting import Voting
+from acgs1.services.policy_governance.settings import GovernanceSettings
+
+_log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
+    """Loads the active bundle, then everything that may be missing without stopping decisions."""
+    # Heavy, and needed by a running service only.
+    from acgs1.ledger.client import LedgerClient
+    from acgs1.ledger.instructions import Parameters
+    from acgs1.services.policy_governance import jobs
+    from acgs1.services.policy_governance.adapters.ledger import SolanaGovernance
+
+    own = GovernanceSettings()
+    store = Store(platform.database, GovernanceRepository)
+    spool = DecisionSpool(platform.home.spool / "decisions")
+    verifier = RemoteVerifier(platform.client("formal_verification"))
+    point = DecisionPoint(store, spool, platform.clock)
+    async with LedgerClient(platform.settings.url("ledger"), clock=platform.clock) as client:
+        rules = Parameters(own.voting_seconds, own.threshold_bp, own.quorum_bp)
+        keys = platform.home.keys("ledger")
+        ledger = SolanaGovernance(client, keys, rules, breakers().get("policy_governance->ledger"))
+        sealer = KeySealer(platform.home.keys("policy_governance"))
+        bundles = Bundles(store, ledger, verifier, sealer, KernelLoader(), point, platform.clock)
+        people = AuthPeople(platform.client("auth"))
+        voting = Voting(store, ledger, people, verifier, platform.clock)
+        try:
+            await bundles.load_active()
+        except DomainError as error:
+            # Nothing is allowed then; a database that was tampered with must not stop people from looking into it.
+            _log.error("active_bundle_refused", code=error.code, detail=error.detail)
+        app.state.voting, app.state.bundles, app.state.point = voting, bundles, point
+        app.state.approvals = Approvals(store, spool, platform.clock)
+        platform.add_check("ledger", ledger.state)
+        platform.deliver_to_log()
+        platform.spawn("decisions", partial(spool.drain, partial(jobs.keep_decisions, store)))
+        platform.spawn("ledger", partial(jobs.follow_the_ledger, ledger, voting))
+        platform.spawn(
+            "emergencies", partial(jobs.watch_emergencies, bundles, platform.clock, own.emergency_poll_seconds)
+        )
+        try:
+            yield
+        finally:
+            await spool.close()
