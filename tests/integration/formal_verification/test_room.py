@@ -1,5 +1,6 @@
 """What formal_verification promises its callers, over HTTP and with real solvers."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -227,3 +228,24 @@ async def test_a_verification_interrupted_by_a_restart_is_taken_up_again(tmp_pat
         path = f"/api/v1/verifications/{begun['id']}?wait=60"
         answer = await room.client.get(path, headers=room.headers(Role.MEMBER))
         assert answer.json()["verdict"] == "proved", answer.text
+
+
+async def test_progress_is_streamed_until_the_outcome(room: Running):
+    begun = await verify(room, COMPLIANT, constitution(), "?wait=0")
+    path = begun.headers["Location"] + "/events"
+    answer = await room.client.get(path, headers=room.headers(Role.MEMBER))
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = [block.splitlines() for block in answer.text.strip().split("\n\n")]
+    kinds = [lines[0] for lines in events]
+    assert kinds[-1] == "event: outcome"
+    assert set(kinds[:-1]) <= {"event: progress"}
+    outcome = json.loads(events[-1][1].removeprefix("data: "))
+    assert (outcome["id"], outcome["verdict"]) == (begun.json()["id"], "proved")
+    done = [json.loads(lines[1].removeprefix("data: "))["obligations_done"] for lines in events[:-1]]
+    assert done == sorted(done)
+
+
+async def test_there_is_no_stream_for_what_is_not_there(room: Running):
+    path = "/api/v1/verifications/ver_019a0000-0000-7000-8000-000000000001/events"
+    answer = await room.client.get(path, headers=room.headers(Role.MEMBER))
+    assert answer.json()["code"] == "verification_not_found"

@@ -1,8 +1,12 @@
 """Routes of formal_verification."""
 
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from acgs1.contracts.auth import Identity, Role
 from acgs1.contracts.common import Page
@@ -99,6 +103,36 @@ async def _verification(
     verification_id: str, service: Service, _: Reader, response: Response, wait: Wait = 0.0
 ) -> VerificationReport | VerificationProgress:
     return _answer(await service.verification(verification_id, wait), response)
+
+
+@router.get(
+    "/verifications/{verification_id}/events",
+    summary="Progress as server-sent events",
+    tags=["proofs"],
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "`progress` events, then one `outcome`"}},
+)
+async def _events(verification_id: str, service: Service, _: Reader) -> StreamingResponse:
+    updates = service.progress(verification_id)
+    # The first one before the headers leave, so that an unknown id is a problem document.
+    first = await anext(updates)
+
+    async def stream() -> AsyncGenerator[str]:
+        async with aclosing(updates):
+            yield _event(first)
+            async for update in updates:
+                yield _event(update)
+
+    return StreamingResponse(stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+def _event(update: VerificationReport | VerificationProgress) -> str:
+    if isinstance(update, VerificationProgress):
+        kind = "progress" if update.status == "running" else "outcome"
+        return f"event: {kind}\ndata: {update.model_dump_json()}\n\n"
+    # The report itself may be large: the event says where it is and how it ended.
+    data = {"id": update.id, "status": "done", "verdict": update.verdict, "certificate_hash": update.certificate_hash}
+    return f"event: outcome\ndata: {json.dumps(data)}\n\n"
 
 
 @router.post("/verifications/{verification_id}/cancellation", summary="Stop a verification", tags=["proofs"])

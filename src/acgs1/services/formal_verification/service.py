@@ -1,7 +1,7 @@
 """Use cases: verify, compare, certify."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,12 +66,13 @@ class _Running:
     task: asyncio.Task[VerificationReport | None]
     total: int
     done: int = 0
-    watchers: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def advance(self, count: int) -> None:
         self.done += count
-        for notify in self.watchers:
-            notify()
+        # Whoever watches waits on the event that it saw last.
+        moved, self.moved = self.moved, asyncio.Event()
+        moved.set()
 
 
 class VerificationService:
@@ -115,6 +116,22 @@ class VerificationService:
     ) -> VerificationReport | VerificationProgress:
         """The report, once there is one; until then how far it is. Raises VerificationNotFound."""
         return await self._outcome(verification_id, wait_seconds)
+
+    async def progress(self, verification_id: str) -> AsyncGenerator[VerificationReport | VerificationProgress]:
+        """How far it is, whenever that changes; at last the outcome. Raises VerificationNotFound."""
+        while True:
+            outcome = await self._outcome(verification_id, 0.0)
+            yield outcome
+            running = self._running.get(verification_id)
+            if running is None or isinstance(outcome, VerificationReport) or outcome.status != "running":
+                if not isinstance(outcome, VerificationReport) and outcome.status == "running":
+                    yield await self._outcome(verification_id, 0.0)
+                return
+            moved = asyncio.ensure_future(running.moved.wait())
+            try:
+                await asyncio.wait([moved, running.task], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                moved.cancel()
 
     async def verifications(self, cursor: str | None, limit: int) -> Page[VerificationSummary]:
         async with self._archive.reading() as records:
