@@ -1,5 +1,7 @@
 """The service over HTTP: drafts, repairs, roles, refusals, events."""
 
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -116,3 +118,12 @@ async def test_only_legislators_and_administrators_write(room: Running) -> None:
         assert (await post(room, "", {"constitution": constitution()}, role)).status_code == 403
     assert (await room.client.get("/api/v1/drafts", headers=room.headers(Role.AGENT))).status_code == 403
     assert (await room.client.get("/api/v1/drafts")).status_code == 401
+
+
+def test_the_process_starts_without_the_kernel_and_the_parser_in_memory() -> None:
+    code = (
+        "import sys, acgs1.services.governance_synthesis.app as a; a.create_app; "
+        "print({'acgs1_kernel', 'lark'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
