@@ -11,12 +11,16 @@ import click
 import yaml
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import (
     Certificate,
+    EnvironmentAnswer,
     EnvironmentChange,
+    Finding,
+    NewQuestion,
     Obligation,
     RequestEnvironment,
 )
@@ -27,9 +31,13 @@ from acgs1.kit.signing import VerifyingKey, base64url_decode
 from acgs1.services.formal_verification.domain import (
     Job,
     Plan,
+    PolicyFacts,
     certificate_flaws,
+    hygiene_findings,
+    implied_findings,
     overall_change,
     signed_bytes,
+    undecided_facts,
     verdict_of,
 )
 
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
 _STYLES = {"proved": "green", "refuted": "red", "unknown": "yellow"}
 
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
+_SECONDS = click.FloatRange(min=0, min_open=True)
 _out = Console(highlight=False, soft_wrap=True)
 
 
@@ -59,9 +68,7 @@ def verify() -> None:
 @verify.command("policies")
 @click.option("--constitution", "law", type=_File, required=True, help="The constitution (YAML or JSON).")
 @click.option("--policies", "file", type=_File, required=True, help="The policy set (Cedar).")
-@click.option(
-    "--deadline", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, metavar="SECONDS"
-)
+@click.option("--deadline", type=_SECONDS, default=60.0, show_default=True, metavar="SECONDS")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Prover processes.")
 @click.option("--second-opinion/--no-second-opinion", default=True, help="Ask z3 about what cvc5 proved.")
 @click.option("--json", "as_json", is_flag=True, help="Print the obligations as JSON.")
@@ -103,9 +110,7 @@ def _show_obligations(obligations: list[Obligation]) -> None:
 @click.argument("old", type=_File)
 @click.argument("new", type=_File)
 @click.option("--schema", type=_File, required=True, help="The schema (Cedar) of both sets.")
-@click.option(
-    "--deadline", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, metavar="SECONDS"
-)
+@click.option("--deadline", type=_SECONDS, default=60.0, show_default=True, metavar="SECONDS")
 @click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
 def compare(old: Path, new: Path, schema: Path, deadline: float, as_json: bool) -> None:
     """What changes, in meaning, from the policies in OLD to those in NEW.
@@ -130,15 +135,87 @@ def compare(old: Path, new: Path, schema: Path, deadline: float, as_json: bool) 
     sys.exit(0 if change in {"unchanged", "narrows"} else 1)
 
 
+@verify.command("question")
+@click.option("--schema", type=_File, required=True, help="The schema (Cedar).")
+@click.option("--policies", "file", type=_File, required=True, help="The policy set (Cedar).")
+@click.option("--when", default="true", show_default=True, metavar="CONDITION", help="What the request is like.")
+@click.option("--assume", multiple=True, metavar="CONDITION", help="What may be taken for granted; repeatable.")
+@click.option("--denied", is_flag=True, help="Ask whether it can be denied rather than allowed.")
+@click.option("--principal", metavar="TYPE")
+@click.option("--action", "actions", multiple=True, metavar="NAME")
+@click.option("--resource", metavar="TYPE")
+@click.option("--deadline", type=_SECONDS, default=60.0, show_default=True, metavar="SECONDS")
+def question(
+    schema: Path,
+    file: Path,
+    when: str,
+    assume: tuple[str, ...],
+    denied: bool,
+    principal: str | None,
+    actions: tuple[str, ...],
+    resource: str | None,
+    deadline: float,
+) -> None:
+    """Can a request like that ever be allowed?
+
+    Exit status: 0 when that is proved impossible, 1 when there is one (it is shown) or that is not known.
+    """
+    asked = NewQuestion(
+        schema_text=_text(schema),
+        policies=_text(file),
+        decision="deny" if denied else "allow",
+        when=when,
+        assume=assume,
+        principal=principal,
+        actions=actions,
+        resource=resource,
+    )
+    _, results = _run(Job("cli", "question", asked.model_dump(mode="json")), deadline, 1, second_opinion=False)
+    answers = [EnvironmentAnswer.model_validate(result) for result in results]
+    for answer in answers:
+        _out.print(f"[bold]{answer.answer}[/]  {_place(answer.environment)}")
+        if answer.example is not None:
+            _out.print(f"     {answer.example.explanation}", markup=False)
+        elif answer.reason:
+            _out.print(f"     {answer.reason}", markup=False)
+    sys.exit(0 if all(answer.answer == "no" for answer in answers) else 1)
+
+
+@verify.command("hygiene")
+@click.option("--constitution", "law", type=_File, required=True, help="The constitution (YAML or JSON).")
+@click.option(
+    "--policies", "file", type=_File, help="The policy set (Cedar); without it, the constitution is looked at."
+)
+@click.option("--deadline", type=_SECONDS, default=60.0, show_default=True, metavar="SECONDS")
+def hygiene(law: Path, file: Path | None, deadline: float) -> None:
+    """Policies that do nothing or too much; without --policies, principles that contradict or imply one another.
+
+    Exit status: 0 when there is nothing to report, 1 otherwise.
+    """
+    data: dict[str, Any] = {"constitution": _constitution(law).model_dump(mode="json")}
+    if file is not None:
+        _, results = _run(Job("cli", "hygiene", {**data, "policies": _text(file)}), deadline, 1, second_opinion=False)
+        facts = [PolicyFacts(**result) for result in results if "undecided" not in result]
+        findings = hygiene_findings(facts)
+        undecided = len(results) - len(facts) + undecided_facts(facts)
+    else:
+        _, results = _run(Job("cli", "constitution", data), deadline, 1, second_opinion=False)
+        findings = [Finding.model_validate(finding) for result in results for finding in result["findings"]]
+        findings += implied_findings(result["implied"] for result in results)
+        undecided = sum(result["undecided"] for result in results)
+    for finding in findings:
+        _out.print(f"[yellow]{finding.kind}[/]  {escape(finding.detail)}")
+    _out.print(f"{len(findings)} findings, {undecided} questions without an answer")
+    sys.exit(1 if findings or undecided else 0)
+
+
 @verify.command("certificate")
 @click.argument("file", type=_File)
 @click.option("--key", "public_key", metavar="KEY", help="The verifier key (base64url), from where you trust it.")
 @click.option("--recheck", is_flag=True, help="Prove it again; needs --policies and --constitution.")
 @click.option("--policies", "policies_file", type=_File, help="The policies that it was issued for.")
 @click.option("--constitution", "law", type=_File, help="The constitution that it was issued for.")
-@click.option(
-    "--deadline", type=click.FloatRange(min=0, min_open=True), default=600.0, show_default=True, metavar="SECONDS"
-)
+@click.option("--deadline", type=_SECONDS, default=600.0, show_default=True, metavar="SECONDS")
 def certificate(
     file: Path, public_key: str | None, recheck: bool, policies_file: Path | None, law: Path | None, deadline: float
 ) -> None:

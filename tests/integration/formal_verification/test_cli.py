@@ -180,3 +180,22 @@ def test_a_certificate_that_claims_what_cannot_be_proved_fails_the_recheck(
 
 def test_a_file_that_is_no_certificate_is_a_usage_error(folder: Path):
     assert run("certificate", folder / "law.yaml").exit_code == 2
+
+
+def test_a_question_ends_with_status_0_only_when_it_can_never_happen(folder: Path):
+    about = ("question", "--schema", folder / "schema.cedarschema", "--policies", folder / "good.cedar")
+    ever = run(*about, "--when", "context.m > 5", "--action", "x")
+    assert ever.exit_code == 1
+    assert "with context.m = 6" in ever.output
+    never = run(*about, "--when", "context.m > 5", "--assume", "resource.n < 0")
+    assert (never.exit_code, never.output.split()[0]) == (0, "no")
+    assert run(*about, "--when", "context.k > 5").exit_code == 2
+
+
+def test_hygiene_reports_policies_and_without_them_the_constitution(folder: Path):
+    text = GOOD + '@id("narrow") permit(principal, action, resource) when { resource.n > 7 };'
+    (folder / "idle.cedar").write_text(text)
+    idle = run("hygiene", "--constitution", folder / "law.yaml", "--policies", folder / "idle.cedar")
+    assert idle.exit_code == 1
+    assert "shadowed  policy `narrow` is shadowed by `p`" in idle.output
+    assert run("hygiene", "--constitution", folder / "law.yaml").exit_code == 0
