@@ -89,7 +89,9 @@ class Rig:
             Clock(clock.slot + 1, clock.epoch_start_timestamp, clock.epoch, clock.leader_schedule_epoch, unix)
         )
 
-    def send(self, instructions: Instruction | Sequence[Instruction], *signers: Keypair, payer: Keypair | None = None) -> Outcome:
+    def send(
+        self, instructions: Instruction | Sequence[Instruction], *signers: Keypair, payer: Keypair | None = None
+    ) -> Outcome:
         """Sends one transaction; the fee payer is `payer`, or else the rig's."""
         batch = [instructions] if isinstance(instructions, Instruction) else list(instructions)
         fee_payer = payer or self.payer
@@ -103,7 +105,9 @@ class Rig:
         logs = meta.logs()
         return Outcome(error, meta.compute_units_consumed(), _events(logs), logs)
 
-    def must(self, instructions: Instruction | Sequence[Instruction], *signers: Keypair, payer: Keypair | None = None) -> Outcome:
+    def must(
+        self, instructions: Instruction | Sequence[Instruction], *signers: Keypair, payer: Keypair | None = None
+    ) -> Outcome:
         outcome = self.send(instructions, *signers, payer=payer)
         assert outcome.ok, (outcome.error, outcome.logs)
         return outcome
