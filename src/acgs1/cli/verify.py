@@ -209,6 +209,42 @@ def hygiene(law: Path, file: Path | None, deadline: float) -> None:
     sys.exit(1 if findings or undecided else 0)
 
 
+@verify.command("proofs")
+@click.option("--constitution", "law", type=_File, required=True, help="The constitution (YAML or JSON).")
+@click.option("--policies", "file", type=_File, required=True, help="The policy set (Cedar).")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Where to write them.")
+@click.option("--format", "form", type=click.Choice(["cpc", "alethe"]), default="cpc", show_default=True)
+@click.option("--deadline", type=_SECONDS, default=600.0, show_default=True, metavar="SECONDS")
+def proofs(law: Path, file: Path, out: Path, form: str, deadline: float) -> None:
+    """Write each obligation's SMT-LIB script and cvc5's proof of it, for a checker that trusts neither.
+
+    Ethos checks CPC proofs, Carcara Alethe ones. Files are named by the script's SHA-256, as certificates name it. Exit
+    status: 0 when every script has a proof, 1 otherwise.
+    """
+    data = {"policies": _text(file), "constitution": _constitution(law).model_dump(mode="json"), "format": form}
+    _, results = _run(Job("cli", "proofs", data), deadline, 1, second_opinion=False)
+    out.mkdir(parents=True, exist_ok=True)
+    index: list[dict[str, Any]] = []
+    without = 0
+    for result in results:
+        for script in result["scripts"]:
+            (out / f"{script['sha256']}.smt2").write_text(script["smtlib"])
+            if script["proof"] is None:
+                without += 1
+            else:
+                (out / f"{script['sha256']}.{form}").write_text(script["proof"])
+        scripts = [script["sha256"] for script in result["scripts"]]
+        index.append({"id": result["id"], "verdict": result["verdict"], "scripts": scripts})
+    (out / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+    count = sum(len(entry["scripts"]) for entry in index)
+    folded = sum(entry["verdict"] == "proved" and not entry["scripts"] for entry in index)
+    unproved = sum(entry["verdict"] != "proved" for entry in index)
+    _out.print(
+        f"{count} scripts, {count - without} with a proof; {folded} obligations needed no solver; {unproved} are not proved"
+    )
+    sys.exit(1 if without or unproved else 0)
+
+
 @verify.command("certificate")
 @click.argument("file", type=_File)
 @click.option("--key", "public_key", metavar="KEY", help="The verifier key (base64url), from where you trust it.")

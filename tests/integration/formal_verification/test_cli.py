@@ -199,3 +199,19 @@ def test_hygiene_reports_policies_and_without_them_the_constitution(folder: Path
     assert idle.exit_code == 1
     assert "shadowed  policy `narrow` is shadowed by `p`" in idle.output
     assert run("hygiene", "--constitution", folder / "law.yaml").exit_code == 0
+
+
+def test_scripts_and_proofs_are_written_under_the_hash_that_certificates_name(folder: Path):
+    (folder / "solver.cedar").write_text(GOOD.replace("resource.n >= 0", "context.m < resource.n && context.m > 7"))
+    inputs = ("--constitution", folder / "law.yaml", "--policies", folder / "solver.cedar")
+    result = run("proofs", *inputs, "--out", folder / "proofs")
+    assert result.exit_code == 0, result.output
+    index = json.loads((folder / "proofs" / "index.json").read_text())
+    hashes = [digest for entry in index for digest in entry["scripts"]]
+    assert hashes
+    for digest in hashes:
+        script = (folder / "proofs" / f"{digest}.smt2").read_text()
+        assert text_hash(script) == digest
+        assert "(step" in (folder / "proofs" / f"{digest}.cpc").read_text()
+    report = json.loads(run("policies", *inputs, "--json").stdout)
+    assert {o["smtlib_sha256"] for o in report["obligations"]} - {None} == set(hashes)

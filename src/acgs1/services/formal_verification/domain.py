@@ -20,7 +20,7 @@ from acgs1.core.hashing import sha256_hex
 
 Change = Literal["unchanged", "narrows", "widens", "both", "unknown"]
 Status = Literal["running", "done", "cancelled", "failed"]
-JobKind = Literal["verify", "compare", "question", "hygiene", "constitution"]
+JobKind = Literal["verify", "compare", "question", "hygiene", "constitution", "proofs"]
 Answer3 = Literal["yes", "no", "unknown"]
 
 MAX_OBLIGATIONS = 100_000

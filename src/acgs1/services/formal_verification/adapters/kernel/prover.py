@@ -82,6 +82,7 @@ class Provers:
         self._cache_size = cache_size
         self._provers: OrderedDict[str, kernel.Prover] = OrderedDict()
         self._defects: list[Json] = []
+        self._scripts: list[str] | None = None
 
     @property
     def identity(self) -> str:
@@ -99,7 +100,7 @@ class Provers:
         policy_id_b: str | None = None,
     ) -> Answer:
         """One obligation of the kernel (see `acgs1_kernel.Prover.check_one`)."""
-        want_script = self._second_opinion_ms > 0
+        want_script = self._second_opinion_ms > 0 or self._scripts is not None
         try:
             result = self._prover(schema).check_one(
                 kind, a, b, env=environment, policy_id=policy_id, policy_id_b=policy_id_b, smtlib=want_script
@@ -118,12 +119,19 @@ class Provers:
             solver=SYMCC if result.trivial else CVC5,
             milliseconds=result.compile_ms + result.solve_ms,
         )
-        if verdict == "proved" and want_script and result.smtlib is not None:
+        if self._scripts is not None and result.smtlib is not None:
+            self._scripts.append(result.smtlib)
+        if verdict == "proved" and self._second_opinion_ms > 0 and result.smtlib is not None:
             answer = self._with_second_opinion(answer, result.smtlib)
         if answer.reason in (DISAGREEMENT, UNCONFIRMED):
             question = {"schema": schema, "environment": environment, "a": a, "b": b, "policy_id": policy_id}
             self.report(answer.reason, {"kind": kind, **question, "script": answer.script})
         return answer
+
+    def record_scripts(self) -> list[str]:
+        """A list that from now on receives every script put to the solver, until the next call."""
+        self._scripts = []
+        return self._scripts
 
     def report(self, defect: str, reproducer: Json) -> None:
         """Keeps what is needed to reproduce a defect of a prover, until `take_defects`."""
@@ -154,6 +162,21 @@ class Provers:
                 self._provers.popitem(last=False)
         self._provers.move_to_end(schema)
         return prover
+
+
+def proof_object(script: str, form: Literal["cpc", "alethe"], timeout_ms: int) -> str | None:
+    """cvc5's proof that `script` is unsatisfiable, for an external checker (Ethos for CPC, Carcara for Alethe).
+
+    None where cvc5 gives none within the time. The proof is of the script's assertions; only options were added.
+    """
+    options = f"(set-option :produce-proofs true)\n(set-option :proof-format-mode {form})\n"
+    body = script.replace("(get-model)", "")
+    try:
+        answer = kernel.solve(f"{options}{body}\n(get-proof)\n", timeout_ms)
+    except kernel.KernelError:
+        return None
+    verdict, _, proof = answer.partition("\n")
+    return proof if verdict.strip() == "unsat" and proof.strip() and "(error" not in proof[:200] else None
 
 
 def kernel_identity() -> str:

@@ -1,10 +1,11 @@
 """Jobs as a worker process sees them: JSON in, JSON out."""
 
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import NewQuestion
+from acgs1.core.hashing import text_hash
 from acgs1.services.formal_verification.adapters.kernel.analysis import (
     ConstitutionSession,
     HygieneSession,
@@ -17,10 +18,11 @@ from acgs1.services.formal_verification.adapters.kernel.obligations import (
     Planned,
     VerificationSession,
 )
-from acgs1.services.formal_verification.adapters.kernel.prover import Provers, kernel_identity
+from acgs1.services.formal_verification.adapters.kernel.prover import Provers, kernel_identity, proof_object
 from acgs1.services.formal_verification.domain import JobKind
 
 Json = dict[str, Any]
+_PROOF_MS = 15_000
 
 
 class Session(Protocol):
@@ -58,6 +60,12 @@ class Sessions:
             case "constitution":
                 constitution = Constitution.model_validate(data["constitution"])
                 return _Constitution(ConstitutionSession(constitution, *shared))
+            case "proofs":
+                # Provers and vocabularies of its own: what was proved before would leave no script.
+                fresh = Provers(solver_timeout_ms=_PROOF_MS)
+                constitution = Constitution.model_validate(data["constitution"])
+                session = VerificationSession(data["policies"], constitution, Vocabularies(), fresh)
+                return _Proofs(session, fresh, data["format"])
 
 
 class _Verification:
@@ -75,6 +83,29 @@ class _Verification:
 
     def run(self, index: int) -> Json:
         return self._session.prove(index).model_dump(mode="json")
+
+
+class _Proofs:
+    """The scripts behind each proved obligation, and cvc5's proof of each."""
+
+    def __init__(self, session: VerificationSession, provers: Provers, form: Literal["cpc", "alethe"]) -> None:
+        self._session = session
+        self._provers = provers
+        self._form: Literal["cpc", "alethe"] = form
+
+    def plan(self) -> Json:
+        planned = self._session.planned
+        return _uncached([{"id": p.id, "verdict": "unknown", "reason": "", "scripts": []} for p in planned])
+
+    def run(self, index: int) -> Json:
+        scripts = self._provers.record_scripts()
+        obligation = self._session.prove(index)
+        kept: list[Json] = []
+        if obligation.verdict == "proved":
+            for script in list(scripts):
+                proof = proof_object(script, self._form, _PROOF_MS)
+                kept.append({"sha256": text_hash(script), "smtlib": script, "proof": proof})
+        return {"id": obligation.id, "verdict": obligation.verdict, "reason": obligation.reason, "scripts": kept}
 
 
 class _Comparison:
