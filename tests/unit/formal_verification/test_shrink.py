@@ -1,0 +1,80 @@
+"""Counterexamples are made readable without ceasing to be counterexamples."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acgs1.services.formal_verification.adapters.kernel import explain
+from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
+
+
+def case(amount: int = 9_223_372, **context: Any) -> Case:
+    who, what = {"type": "BigAgent", "id": "\u0001!x"}, {"type": "Account", "id": ""}
+    entities = [
+        {"uid": who, "attrs": {"trust": 77, "owner": {"__entity": {"type": "Person", "id": "z"}}}, "parents": []},
+        {"uid": what, "attrs": {"labels": ["q", "w"], "frozen": True}, "parents": [{"type": "Bank", "id": "k"}]},
+        {"uid": {"type": "Person", "id": "z"}, "attrs": {"age": 5}, "parents": []},
+        {"uid": {"type": "Bank", "id": "k"}, "attrs": {}, "parents": []},
+    ]
+    return Case(who, 'Action::"pay"', what, {"amount": amount, **context}, entities)
+
+
+def test_everything_that_does_not_matter_goes_and_the_threshold_is_exact():
+    found = shrink(case(note="x", deep={"a": 1}), lambda c: c.context.get("amount", 0) > 612)
+    assert found.context == {"amount": 613}
+    assert found.principal == {"type": "BigAgent", "id": "big-agent-1"}
+    assert found.resource == {"type": "Account", "id": "account-1"}
+    assert [e["uid"]["type"] for e in found.entities] == ["BigAgent", "Account"]
+    assert all(e["attrs"] == {} and e["parents"] == [] for e in found.entities)
+
+
+def test_an_entity_that_something_refers_to_stays():
+    def shows(c: Case) -> bool:
+        return any("owner" in e["attrs"] for e in c.entities)
+
+    found = shrink(case(), shows)
+    (owner,) = [e["attrs"]["owner"]["__entity"] for e in found.entities if "owner" in e["attrs"]]
+    assert owner in [e["uid"] for e in found.entities]
+
+
+def test_an_id_that_matters_is_kept_while_the_others_are_renamed():
+    found = shrink(case(), lambda c: c.resource["id"] == "")
+    assert found.resource["id"] == ""
+    assert found.principal["id"] == "big-agent-1"
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(-1000, 1000), st.booleans())
+def test_what_is_returned_always_still_shows(amount: int, bound: int, above: bool):
+    def shows(c: Case) -> bool:
+        value = c.context.get("amount")
+        return value is not None and (value >= bound if above else value <= bound)
+
+    start = case(amount)
+    if shows(start):
+        found = shrink(start, shows)
+        assert shows(found)
+        assert abs(found.context["amount"]) <= abs(amount)
+
+
+def test_the_budget_bounds_the_replays():
+    calls = 0
+
+    def shows(_: Case) -> bool:
+        nonlocal calls
+        calls += 1
+        return calls % 3 != 0
+
+    shrink(case(), shows, budget=50)
+    assert calls <= 50
+
+
+def test_facts_are_the_values_of_what_the_condition_reads():
+    shown = explain.facts(
+        case(7, note="n"),
+        'context.amount > 5 && resource.labels.contains("q") && principal.owner.age < 9 && context.missing == 1',
+    )
+    assert (
+        shown
+        == ' with context.amount = 7, resource.labels = ["q", "w"], principal.owner.age = 5, context.missing = (absent)'
+    )
