@@ -4,12 +4,12 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from program.rig import DAY, ERROR_CODES, IDL, PROGRAM, START, Outcome, Rig, digest
 from solders.instruction import AccountMeta, Instruction
 from solders.pubkey import Pubkey
 from solders.system_program import ID as SYSTEM
 
 from acgs1.ledger.instructions import Authorities, Parameters, content_hash
+from program.rig import DAY, ERROR_CODES, IDL, PROGRAM, START, Outcome, Rig, digest
 
 DAYS_30 = 30 * DAY
 

@@ -1,0 +1,239 @@
+"""What the governance program costs: compute units, fees and rent per instruction, against its budgets.
+
+    python benchmarks/ledger/costs.py            measures, writes results/costs.{json,md}, exits with 1 over budget
+
+Runs the shipped program in LiteSVM. Nothing depends on the clock or on chance: two runs of one build give equal tables.
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from solders.instruction import Instruction  # noqa: E402
+from solders.keypair import Keypair  # noqa: E402
+
+from acgs1.ledger.instructions import Parameters, content_hash  # noqa: E402
+from program.rig import DAY, SHIPPED, Outcome, Rig, digest  # noqa: E402
+
+RESULTS = Path(__file__).parent / "results"
+MEMBERS = 256
+VOTES = 20
+
+MAX_UNITS = 5_000
+MAX_VOTE = 6_000  # lamports: 0.000006 SOL
+MAX_LOCKED = 3_500_000  # 0.0035 SOL
+MAX_SPENT = 150_000  # 0.00015 SOL
+MAX_TRANSACTION = 10_000_000  # the plan's 0.01 SOL
+
+# The account layout of the plan's original, an Anchor program: proposals of 1.7 KB with their texts, a record for each
+# vote (discriminator, voter, proposal id, choice, weight, time, bump), a policy with its text.
+ANCHOR_PROPOSAL = 1_700
+ANCHOR_VOTE = 8 + 32 + 8 + 1 + 8 + 8 + 1
+
+
+@dataclass
+class Row:
+    """One instruction: units, lamports of fee, lamports of rent taken (negative: given back)."""
+
+    instruction: str
+    units: int
+    fee: int
+    rent: int
+
+
+class Meter:
+    """Runs instructions and books what each takes."""
+
+    def __init__(self) -> None:
+        self.rig = Rig()
+        self.rows: list[Row] = []
+
+    def run(self, name: str, ix: Instruction, *signers: Keypair) -> Outcome:
+        rig = self.rig
+        payer = signers[0] if signers else rig.payer
+        before = sum(account[0] for account in rig.state().values())
+        touched = {payer.pubkey(), *(meta.pubkey for meta in ix.accounts)}
+        funds = sum(rig.lamports(key) for key in touched)
+        outcome = rig.must(ix, *signers, payer=payer)
+        rent = sum(account[0] for account in rig.state().values()) - before
+        fee = funds - sum(rig.lamports(key) for key in touched)  # what no touched account has any more
+        self.rows.append(Row(name, outcome.units, fee, rent))
+        return outcome
+
+
+def measure() -> tuple[list[Row], dict[str, dict[str, int]]]:
+    """Every instruction once, in a governance of 256 members; and whole proposals among 20 and among 256."""
+    m = Meter()
+    r, ix = m.rig, m.rig.ix
+    council = r.council.pubkey()
+    m.run("initialize", ix.initialize(r.payer.pubkey(), r.authorities, Parameters(DAY), digest("constitution")))
+    m.run("add_principle", ix.add_principle(council, 0, "x" * 64, digest("p"), digest("c")), r.council)
+    m.run("amend_principle", ix.amend_principle(council, 0, "y" * 64, digest("p2"), digest("c2")), r.council)
+    m.run("add_principle (second)", ix.add_principle(council, 1, "x" * 64, digest("p"), digest("c3")), r.council)
+    m.run("retire_principle", ix.retire_principle(council, 1, digest("c4")), r.council)
+    members = [r.register(f"member {i}") for i in range(MEMBERS - 1)]
+    members.append(r.key("last"))
+    m.run("register_member", ix.register_member(council, members[-1].pubkey(), 1), r.council)
+    m.run("set_weight", ix.set_weight(council, members[-1].pubkey(), 2), r.council)
+    m.run("remove_member", ix.remove_member(council, members[-1].pubkey()), r.council)
+    r.must(ix.register_member(council, members[-1].pubkey(), 1), r.council)
+    m.run("set_parameters", ix.set_parameters(council, Parameters(DAY)), r.council)
+    m.run("ratify", ix.ratify(council, digest("c4")), r.council)
+    first = members[0]
+    m.run("propose", ix.propose(first.pubkey(), 0, "policy", digest("policy"), digest("certificate"), DAY), first)
+    units = []
+    for member in members[:-1]:
+        units.append(r.vote(member, 0).units)
+        if r.read(r.at.proposal(0))["votes_for"] == 200:
+            break
+    m.run("vote", ix.vote(members[-1].pubkey(), 0, "for"), members[-1])
+    m.rows[-1].units = max(m.rows[-1].units, *units)
+    m.run("finalize", ix.finalize(0, first.pubkey()))
+    m.run("attest", ix.attest(r.verifier.pubkey(), digest("certificate"), digest("policy"), 1), r.verifier)
+    policy, attestation = r.at.policy(digest("policy")), r.at.attestation(digest("certificate"))
+    m.run("enact", ix.enact(r.payer.pubkey(), 0, policy=policy, attestation=attestation))
+    m.run("close_proposal", ix.close_proposal(first.pubkey(), 0), first)
+    m.run("revoke_attestation", ix.revoke_attestation(r.verifier.pubkey(), digest("certificate")), r.verifier)
+
+    change = ix.set_weight(r.payer.pubkey(), members[1].pubkey(), 5, 1)
+    decided(r, members, r.propose(first, "membership", content_hash(change)))
+    m.run("set_weight (by vote)", change)
+    addition = ix.add_principle(r.payer.pubkey(), 2, "z" * 64, digest("p3"), digest("c5"), 2)
+    decided(r, members, r.propose(first, "principle", content_hash(addition)))
+    m.run("add_principle (by vote)", addition)
+    amendment = r.propose(first, "constitution", digest("c6"))
+    decided(r, members, amendment)
+    m.run("enact (constitution)", ix.enact(r.payer.pubkey(), amendment))
+    cancelled = r.propose(first)
+    m.run("cancel", ix.cancel(first.pubkey(), cancelled), first)
+
+    chief = r.emergency.pubkey()
+    m.run("emergency_action", ix.emergency_action(chief, 0, "suspend_policy", digest("policy"), digest("w"), 600), r.emergency)  # fmt: skip
+    vote = r.propose(first, "emergency_ratification", bytes(r.at.emergency(0)).hex())
+    decided(r, members, vote)
+    m.run("enact (emergency)", ix.enact(r.payer.pubkey(), vote, policy=policy, emergency=r.at.emergency(0)))
+    m.run("emergency_action (freeze)", ix.emergency_action(chief, 1, "freeze_activation", None, digest("w"), 600), r.emergency)  # fmt: skip
+    m.run("end_emergency", ix.end_emergency(chief, 1, None), r.emergency)
+    m.run("close_emergency", ix.close_emergency(chief, 1), r.emergency)
+    m.run("anchor_root", ix.anchor_root(r.log.pubkey(), 5, digest("root")), r.log)
+    heir = r.key("heir")
+    m.run("offer_authority", ix.offer_authority(r.log.pubkey(), "log", heir.pubkey()), r.log)
+    m.run("accept_authority", ix.accept_authority(heir.pubkey(), "log"), heir)
+    return m.rows, {str(n): whole_proposal(n) for n in (VOTES, MEMBERS)}
+
+
+def decided(r: Rig, members: list[Keypair], proposal: int) -> None:
+    """Votes until nothing can change the outcome."""
+    for member in members:
+        outcome = r.vote(member, proposal)
+        assert outcome.ok, outcome
+        if r.finalize(proposal).ok:
+            return
+
+
+def whole_proposal(count: int) -> dict[str, int]:
+    """Propose, 20 votes, finalize, enact, close: lamports locked at the peak, locked for good, spent on fees."""
+    r = Rig()
+    weights = [100] * VOTES + [1] * (count - VOTES)
+    members = r.ready(weights)
+    r.attest()
+
+    def held() -> int:
+        return sum(account[0] for account in r.state().values())
+
+    def funds() -> int:
+        keys = {r.payer.pubkey(), *(m.pubkey() for m in members)}
+        return sum(r.lamports(key) for key in keys) + held()
+
+    base, funded = held(), funds()
+    proposal = 0
+    r.must(
+        r.ix.propose(members[0].pubkey(), 0, "policy", digest("policy"), digest("certificate"), DAY),
+        members[0],
+        payer=members[0],
+    )
+    peak = held() - base
+    for member in members[:VOTES]:
+        r.must(r.ix.vote(member.pubkey(), proposal, "for"), member, payer=member)
+    r.finalize(proposal)
+    peak = max(peak, held() - base)
+    assert r.enact_policy(proposal).ok
+    peak = max(peak, held() - base)
+    r.must(r.ix.close_proposal(members[0].pubkey(), proposal), members[0], payer=members[0])
+    return {"locked": peak, "kept": held() - base, "spent": funded - funds()}
+
+
+def rent(r: Rig, size: int) -> int:
+    return r.svm.minimum_balance_for_rent_exemption(size)
+
+
+def main() -> int:
+    rows, whole = measure()
+    rig = Rig()
+    anchor = {
+        "propose": rent(rig, ANCHOR_PROPOSAL),
+        "vote": rent(rig, ANCHOR_VOTE),
+        "whole": rent(rig, ANCHOR_PROPOSAL) + VOTES * rent(rig, ANCHOR_VOTE),
+    }
+    over = [f"{row.instruction}: {row.units} CU > {MAX_UNITS}" for row in rows if row.units > MAX_UNITS]
+    over += [
+        f"{row.instruction}: {row.fee + row.rent} lamports > {MAX_TRANSACTION}"
+        for row in rows
+        if row.fee + row.rent > MAX_TRANSACTION
+    ]
+    vote = next(row for row in rows if row.instruction == "vote")
+    if vote.fee + vote.rent > MAX_VOTE:
+        over.append(f"vote: {vote.fee + vote.rent} lamports > {MAX_VOTE}")
+    for count, cost in whole.items():
+        if cost["locked"] > MAX_LOCKED:
+            over.append(f"proposal among {count}: {cost['locked']} lamports locked > {MAX_LOCKED}")
+        if cost["spent"] > MAX_SPENT:
+            over.append(f"proposal among {count}: {cost['spent']} lamports spent > {MAX_SPENT}")
+    assert SHIPPED is not None
+    report = {
+        "program_sha256": SHIPPED.sha256,
+        "program_id": SHIPPED.program_id,
+        "members": MEMBERS,
+        "votes": VOTES,
+        "instructions": [asdict(row) for row in rows],
+        "whole_proposal": whole,
+        "anchor_layout": anchor,
+        "over_budget": over,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "costs.json").write_text(json.dumps(report, indent=2) + "\n")
+    (RESULTS / "costs.md").write_text(markdown(rows, whole, anchor, over))
+    print((RESULTS / "costs.md").read_text())
+    return 1 if over else 0
+
+
+def markdown(rows: list[Row], whole: dict[str, dict[str, int]], anchor: dict[str, int], over: list[str]) -> str:
+    lines = [
+        f"# What the program costs ({MEMBERS} members)",
+        "",
+        "Lamports; 1 SOL is 1,000,000,000. Rent below zero comes back. Addresses are searched for their bump when they",
+        "are made, at about 340 CU a step, so the makers vary with the address.",
+        "",
+        "| instruction | CU | fee | rent |",
+        "|---|---:|---:|---:|",
+        *(f"| {row.instruction} | {row.units:,} | {row.fee:,} | {row.rent:,} |" for row in rows),
+        "",
+        f"| whole proposal ({VOTES} votes) | locked at the peak | of it kept (policy) | spent |",
+        "|---|---:|---:|---:|",
+        *(f"| among {n} members | {c['locked']:,} | {c['kept']:,} | {c['spent']:,} |" for n, c in whole.items()),
+        f"| an Anchor program with 1.7 KB proposals and an account per vote (rent alone) | {anchor['whole']:,} | | |",
+        "",
+        f"There, a proposal locks {anchor['propose']:,} and each vote {anchor['vote']:,}.",
+        "",
+        "Over budget: " + ("; ".join(over) if over else "nothing."),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

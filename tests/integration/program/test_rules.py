@@ -1,0 +1,352 @@
+"""What the program promises, on the machine that it runs on."""
+
+import pytest
+from solders.instruction import AccountMeta, Instruction
+from solders.pubkey import Pubkey
+from solders.system_program import ID as SYSTEM
+from solders.system_program import TransferParams, transfer
+
+from acgs1.ledger.instructions import Instructions, Parameters, content_hash
+from acgs1.ledger.model import MAX_WEIGHT
+from program.rig import DAY, START, Rig, digest, keypair
+
+HOUR = 3_600
+
+
+def test_a_policy_takes_effect_by_proof_and_vote_and_the_rent_comes_back() -> None:
+    rig = Rig()
+    members = rig.ready((1, 1, 1, 1, 1))
+    before = rig.lamports(members[0].pubkey())
+    proposal = rig.propose(members[0])
+    rig.attest()
+    for member in members[:2]:
+        assert rig.vote(member, proposal).ok
+    assert rig.vote(members[3], proposal, "against").ok
+    assert rig.finalize(proposal).error == "VotingPeriodNotEnded"  # 2 of 5; the other two can turn it either way
+    assert rig.vote(members[2], proposal).ok  # 3 of 5: even if the last is against, it is 60 %
+    finalized = rig.finalize(proposal)
+    assert [name for name, _ in finalized.events] == ["ProposalFinalized"]
+    assert finalized.events[0][1]["early"] is True
+    enacted = rig.enact_policy(proposal)
+    assert [name for name, _ in enacted.events] == ["ProposalEnacted", "PolicyEnacted"]
+    policy = rig.read(rig.at.policy(digest("policy")))
+    assert (policy["proposal"], policy["constitution_version"], policy["suspended_until"]) == (proposal, 1, 0)
+    rig.must(rig.ix.close_proposal(members[0].pubkey(), proposal), members[0])
+    assert not rig.exists(rig.at.proposal(proposal))
+    assert rig.lamports(members[0].pubkey()) == before
+    assert rig.enact_policy(proposal).error == "WrongOwner"
+
+
+def test_a_weight_change_never_reaches_an_open_vote() -> None:
+    rig = Rig()
+    members = rig.ready((10, 10, 1))
+    open_vote = rig.propose(members[0], content=digest("open"))
+    ix = rig.ix.set_weight(rig.payer.pubkey(), members[2].pubkey(), 1_000, open_vote + 1)
+    change = rig.propose(members[0], "membership", content_hash(ix))
+    rig.carry(members[:2], change)
+    rig.must(ix)
+    removal = rig.ix.remove_member(rig.payer.pubkey(), members[1].pubkey(), open_vote + 2)
+    second = rig.propose(members[0], "membership", content_hash(removal))
+    assert rig.read(rig.at.proposal(second))["total_weight"] == 1_020
+    assert rig.vote(members[2], second).ok
+    assert rig.finalize(second).ok
+    rig.must(removal)
+    # The open vote still has the weights of its beginning: 10 of the removed member, 1 of the promoted one.
+    assert rig.vote(members[2], open_vote).events[0][1]["weight"] == 1
+    assert rig.vote(members[1], open_vote).events[0][1]["weight"] == 10
+    later = rig.propose(members[0], content=digest("later"))
+    assert rig.vote(members[1], later).error == "NotAMember"
+    assert rig.vote(members[2], later).events[0][1]["weight"] == 1_000
+
+
+def test_one_who_joins_during_a_vote_has_no_part_in_it() -> None:
+    rig = Rig()
+    members = rig.ready()
+    new = rig.key("new")
+    ix = rig.ix.register_member(rig.payer.pubkey(), new.pubkey(), 7, 1)
+    running = rig.propose(members[0])
+    joining = rig.propose(members[0], "membership", content_hash(ix))
+    rig.carry(members[:2], joining)
+    rig.must(ix)
+    assert rig.vote(new, running).error == "NotAMember"
+    assert rig.send(ix).error == "ProposalNotAccepted"  # once only
+
+
+def test_votes_are_changed_where_the_parameters_allow_it_and_then_nothing_ends_early() -> None:
+    rig = Rig()
+    members = rig.ready((5, 5), Parameters(voting_period=DAY, vote_change_allowed=True))
+    proposal = rig.propose(members[0])
+    assert rig.vote(members[0], proposal).ok
+    assert rig.vote(members[1], proposal).ok
+    assert rig.vote(members[0], proposal).error == "AlreadyVoted"
+    assert rig.finalize(proposal).error == "VotingPeriodNotEnded"
+    assert rig.vote(members[0], proposal, "against").events[0][1]["changed"] is True
+    state = rig.read(rig.at.proposal(proposal))
+    assert (state["votes_for"], state["votes_against"], state["ballots"]) == (5, 5, bytes([0b0110]))
+    rig.set_time(START + DAY)
+    assert rig.finalize(proposal).events[0][1]["status"] == "Rejected"
+
+
+def test_weights_up_to_64_bits_are_counted_exactly() -> None:
+    rig = Rig()
+    members = rig.ready((MAX_WEIGHT - 1, 1), Parameters(voting_period=DAY, threshold_bp=10_000, quorum_bp=10_000))
+    proposal = rig.propose(members[0])
+    assert rig.vote(members[0], proposal).ok
+    assert rig.finalize(proposal).error == "VotingPeriodNotEnded"
+    assert rig.vote(members[1], proposal, "against").ok
+    event = rig.finalize(proposal).events[0][1]
+    assert (event["status"], event["total_weight"]) == ("Rejected", MAX_WEIGHT)
+
+
+def test_a_vote_among_10_000_members_costs_no_more_than_among_256() -> None:
+    """The register is filled the way the program would, 40 members a transaction where it can."""
+    rig = Rig()
+    rig.initialize()
+    rig.add_principle()
+    first = rig.register("first")
+    for start in range(0, 9_998, 8):
+        batch = [
+            rig.ix.register_member(rig.council.pubkey(), Pubkey(bytes([7] * 28) + i.to_bytes(4, "big")), 1)
+            for i in range(start, min(start + 8, 9_998))
+        ]
+        rig.must(batch, rig.council)
+    last = rig.register("last")
+    rig.ratify()
+    assert rig.read(rig.at.governance)["active_members"] == 10_000
+    proposal = rig.propose(first)
+    outcomes = [rig.vote(first, proposal), rig.vote(last, proposal, "against")]
+    assert [o.error for o in outcomes] == [None, None]
+    assert max(o.units for o in outcomes) <= 5_000
+    state = rig.read(rig.at.proposal(proposal))
+    assert len(state["ballots"]) == 2_500
+    assert (state["ballots"][0], state["ballots"][-1]) == (0b01, 0b10_00_00_00)
+
+
+def test_an_amendment_makes_older_attestations_stale_and_a_new_proof_helps() -> None:
+    rig = Rig()
+    members = rig.ready()
+    rig.attest()
+    policy = rig.propose(members[0])
+    amendment = rig.propose(members[0], "constitution", digest("constitution 2"))
+    rig.carry(members[:2], policy)
+    rig.carry(members[:2], amendment)
+    rig.must(rig.ix.enact(rig.payer.pubkey(), amendment))
+    governance = rig.read(rig.at.governance)
+    assert (governance["constitution_version"], governance["constitution_hash"].hex()) == (2, digest("constitution 2"))
+    assert rig.enact_policy(policy).error == "StaleAttestation"
+    rig.must(rig.ix.revoke_attestation(rig.verifier.pubkey(), digest("certificate")), rig.verifier)
+    assert rig.enact_policy(policy).error == "WrongOwner"
+    rig.attest()
+    assert rig.enact_policy(policy).ok
+
+
+def test_a_principle_changes_by_the_very_instruction_that_was_voted_on() -> None:
+    rig = Rig()
+    members = rig.ready()
+    ix = rig.ix.amend_principle(rig.payer.pubkey(), 0, "No harm at all", digest("p2"), digest("c2"), 0)
+    proposal = rig.propose(members[0], "principle", content_hash(ix))
+    assert rig.send(ix).error == "ProposalNotAccepted"
+    rig.carry(members[:2], proposal)
+    rig.must(ix)
+    principle = rig.read(rig.at.principle(0))
+    assert (principle["version"], principle["constitution_version"]) == (2, 2)
+    assert principle["title"][: principle["title_len"]] == b"No harm at all"
+
+
+def test_parameters_change_by_vote_and_open_votes_keep_theirs() -> None:
+    rig = Rig()
+    members = rig.ready()
+    running = rig.propose(members[0])
+    ix = rig.ix.set_parameters(rig.payer.pubkey(), Parameters(HOUR, 9_000, 9_000, True), 1)
+    rig.carry(members[:2], rig.propose(members[0], "parameters", content_hash(ix)))
+    rig.must(ix)
+    governance = rig.read(rig.at.governance)
+    assert (governance["threshold_bp"], governance["voting_period"]) == (9_000, HOUR)
+    assert rig.read(rig.at.proposal(running))["threshold_bp"] == 6_000
+
+
+def test_authorities_move_in_two_steps() -> None:
+    rig = Rig()
+    rig.initialize()
+    heir = rig.key("heir")
+    assert rig.send(rig.ix.offer_authority(heir.pubkey(), "log", heir.pubkey()), heir).error == "Unauthorized"
+    rig.must(rig.ix.offer_authority(rig.log.pubkey(), "log", heir.pubkey()), rig.log)
+    rig.must(rig.ix.anchor_root(rig.log.pubkey(), 1, digest("r")), rig.log)  # until it is accepted
+    rig.must(rig.ix.accept_authority(heir.pubkey(), "log"), heir)
+    assert rig.send(rig.ix.anchor_root(rig.log.pubkey(), 2, digest("r")), rig.log).error == "Unauthorized"
+    rig.must(rig.ix.anchor_root(heir.pubkey(), 2, digest("r2")), heir)
+    assert rig.send(rig.ix.accept_authority(heir.pubkey(), "log"), heir).error == "NoOffer"
+    anchor = rig.read(rig.at.anchor)
+    assert (anchor["tree_size"], anchor["count"], anchor["root"].hex()) == (2, 2, digest("r2"))
+
+
+class TestEmergencies:
+    def suspended(self) -> tuple[Rig, list, Pubkey]:
+        rig = Rig()
+        members = rig.ready()
+        proposal = rig.propose(members[0])
+        rig.carry(members[:2], proposal)
+        rig.attest()
+        assert rig.enact_policy(proposal).ok
+        rig.must(
+            rig.ix.emergency_action(
+                rig.emergency.pubkey(), 0, "suspend_policy", digest("policy"), digest("why"), 48 * HOUR
+            ),
+            rig.emergency,
+        )
+        return rig, members, rig.at.policy(digest("policy"))
+
+    def ballot(self, rig: Rig, members: list, choice: str, index: int = 0) -> int:
+        subject = bytes(rig.at.emergency(index)).hex()
+        proposal = rig.propose(members[0], "emergency_ratification", subject)
+        rig.carry(members[:2], proposal, choice)
+        return proposal
+
+    def test_a_suspension_holds_until_it_expires(self) -> None:
+        rig, _, policy = self.suspended()
+        assert rig.read(policy)["suspended_until"] == START + 48 * HOUR
+
+    def test_the_authority_ends_it_early_and_gets_the_rent_back(self) -> None:
+        rig, _, policy = self.suspended()
+        rig.must(rig.ix.end_emergency(rig.emergency.pubkey(), 0, policy), rig.emergency)
+        assert rig.read(policy)["suspended_until"] == START
+        before = rig.lamports(rig.emergency.pubkey())
+        rig.must(rig.ix.close_emergency(rig.emergency.pubkey(), 0), rig.emergency)
+        assert rig.lamports(rig.emergency.pubkey()) > before
+
+    def test_a_vote_confirms_it_and_then_only_a_vote_ends_it(self) -> None:
+        rig, members, policy = self.suspended()
+        proposal = self.ballot(rig, members, "for")
+        enact = rig.ix.enact(rig.payer.pubkey(), proposal, policy=policy, emergency=rig.at.emergency(0))
+        assert rig.must(enact).events[-1][1]["status"] == "Confirmed"
+        assert rig.read(policy)["suspended_until"] == 2**63 - 1
+        assert rig.send(rig.ix.end_emergency(rig.emergency.pubkey(), 0, policy), rig.emergency).error == (
+            "EmergencyNotActive"
+        )
+        against = self.ballot(rig, members, "against")
+        rig.must(rig.ix.enact(rig.payer.pubkey(), against, policy=policy, emergency=rig.at.emergency(0)))
+        assert rig.read(policy)["suspended_until"] == START
+
+    def test_a_vote_that_too_few_took_part_in_ends_nothing(self) -> None:
+        rig, members, policy = self.suspended()
+        subject = bytes(rig.at.emergency(0)).hex()
+        proposal = rig.propose(members[0], "emergency_ratification", subject)
+        assert rig.vote(members[0], proposal, "against").ok
+        rig.set_time(START + DAY)
+        assert rig.finalize(proposal).ok
+        enact = rig.ix.enact(rig.payer.pubkey(), proposal, policy=policy, emergency=rig.at.emergency(0))
+        assert rig.send(enact).error == "ProposalNotAccepted"
+        assert rig.read(policy)["suspended_until"] == START + 48 * HOUR
+
+    def test_another_emergency_cannot_be_ended_by_that_vote(self) -> None:
+        rig, members, policy = self.suspended()
+        rig.must(
+            rig.ix.emergency_action(rig.emergency.pubkey(), 1, "revoke_agent", digest("agent"), digest("why"), HOUR),
+            rig.emergency,
+        )
+        proposal = self.ballot(rig, members, "against", index=1)
+        enact = rig.ix.enact(rig.payer.pubkey(), proposal, policy=policy, emergency=rig.at.emergency(0))
+        assert rig.send(enact).error == "ContentMismatch"
+
+    def test_a_freeze_stops_activation_until_it_expires(self) -> None:
+        rig = Rig()
+        members = rig.ready()
+        proposal = rig.propose(members[0])
+        rig.carry(members[:2], proposal)
+        rig.attest()
+        rig.must(
+            rig.ix.emergency_action(rig.emergency.pubkey(), 0, "freeze_activation", None, digest("why"), HOUR),
+            rig.emergency,
+        )
+        assert rig.enact_policy(proposal).error == "ActivationFrozen"
+        rig.set_time(START + HOUR)
+        assert rig.enact_policy(proposal).ok
+
+
+class TestAttacks:
+    def test_a_closed_proposal_cannot_be_revived_in_the_same_transaction(self) -> None:
+        rig = Rig()
+        members = rig.ready()
+        proposal = rig.propose(members[0])
+        rig.must(rig.ix.cancel(members[0].pubkey(), proposal), members[0])
+        address = rig.at.proposal(proposal)
+        close = rig.ix.close_proposal(members[0].pubkey(), proposal)
+        refund = transfer(TransferParams(from_pubkey=rig.payer.pubkey(), to_pubkey=address, lamports=5_000_000))
+        rig.must([close, refund], members[0])
+        account = rig.svm.get_account(address)
+        assert account is not None
+        assert (account.owner, bytes(account.data)) == (SYSTEM, b"")
+        assert rig.send([close, refund, close], members[0]).error == "WrongOwner"
+
+    def test_a_closed_proposals_index_is_never_used_again(self) -> None:
+        rig = Rig()
+        members = rig.ready()
+        proposal = rig.propose(members[0])
+        rig.must(rig.ix.cancel(members[0].pubkey(), proposal), members[0])
+        rig.must(rig.ix.close_proposal(members[0].pubkey(), proposal), members[0])
+        again = rig.ix.propose(members[0].pubkey(), proposal, "policy", digest("x"), digest("c"), DAY)
+        assert rig.send(again, members[0]).error == "InvalidPda"
+
+    def test_lamports_sent_to_an_address_beforehand_do_not_block_it(self) -> None:
+        rig = Rig()
+        members = rig.ready()
+        for lamports in (1, 10_000_000):
+            index = rig.read(rig.at.governance)["proposal_count"]
+            rig.svm.airdrop(rig.at.proposal(index), lamports)
+            assert rig.propose(members[0]) == index
+
+    @pytest.mark.parametrize("position", [0, 2, 3, 4, 5])
+    def test_the_same_account_twice_is_refused(self, position: int) -> None:
+        """The governance account stands in every other place of `enact` in turn."""
+        rig = Rig()
+        members = rig.ready()
+        proposal = rig.propose(members[0])
+        rig.carry(members[:2], proposal)
+        rig.attest()
+        ix = rig.ix.enact(
+            rig.payer.pubkey(),
+            proposal,
+            policy=rig.at.policy(digest("policy")),
+            attestation=rig.at.attestation(digest("certificate")),
+        )
+        metas = list(ix.accounts)
+        metas[position] = AccountMeta(rig.at.governance, False, True)
+        before = rig.state()
+        assert rig.send(Instruction(rig.program, bytes(ix.data), metas)).error is not None
+        assert rig.state() == before
+
+    def test_a_lower_bump_gives_no_second_account(self) -> None:
+        """Each lower bump that gives a valid address is tried in place of the canonical one."""
+        rig = Rig()
+        rig.initialize()
+        wallet = keypair("double")
+        ix = rig.ix.register_member(rig.council.pubkey(), wallet.pubkey(), 1)
+        canonical = rig.at.member(wallet.pubkey())
+        tried = 0
+        for bump in range(255, 200, -1):
+            try:
+                address = Pubkey.create_program_address([b"member", bytes(wallet.pubkey()), bytes([bump])], rig.program)
+            except Exception:  # noqa: BLE001 - on the curve
+                continue
+            if address == canonical:
+                continue
+            tried += 1
+            metas = list(ix.accounts)
+            metas[2] = AccountMeta(address, False, True)
+            assert rig.send(Instruction(rig.program, bytes(ix.data), metas), rig.council).error == "InvalidPda"
+        assert tried > 10
+
+    def test_nobody_votes_with_the_membership_of_another(self) -> None:
+        rig = Rig()
+        members = rig.ready((1, 1_000_000))
+        proposal = rig.propose(members[0])
+        ix = rig.ix.vote(members[0].pubkey(), proposal, "for")
+        metas = [ix.accounts[0], AccountMeta(rig.at.member(members[1].pubkey()), False, False), ix.accounts[2]]
+        assert rig.send(Instruction(rig.program, bytes(ix.data), metas), members[0]).error == "NotAMember"
+
+    def test_the_program_runs_wherever_it_is_deployed(self) -> None:
+        elsewhere = Pubkey(bytes([9] * 32))
+        rig = Rig(elsewhere)
+        members = rig.ready()
+        assert isinstance(rig.ix, Instructions)
+        rig.carry(members[:2], rig.propose(members[0]))
