@@ -104,32 +104,34 @@ class EnforcementPoint:
         # The agent keeps no reference to what is decided on: what runs is what was decided.
         call = ToolCall(call.tool, deepcopy(dict(call.arguments)), call.agent, call.on_behalf_of)
         async with self._turn:
-            request: EvaluationRequest | None = None
-            try:
-                async with asyncio.timeout(self._deadline):
-                    request = evaluation_request(call, await self._source.facts(call))
-                    response = await self._decider.evaluate(request, approval=approval, deadline=self._deadline)
-            except UnknownRecord as error:
-                return Refused(call, "unknown_record", error.detail)
-            except ArgumentsUnusable as error:
-                return Refused(call, "arguments_unusable", error.detail)
-            except TimeoutError:
-                return Refused(
-                    call,
-                    "no_decision",
-                    f"There was no decision within {self._deadline:g} s; nothing was done.",
-                    request=request,
-                )
-            except DomainError as error:
-                return Refused(
-                    call, "no_decision", f"There is no decision: {error.detail}. Nothing was done.", request=request
-                )
+            decided = await self._decide(call, approval)
+            if isinstance(decided, Refused):
+                return decided
+            request, response = decided
             if response.decision is not True:
                 return self._denied(call, request, response)
             result = tool(**call.arguments)
             if inspect.isawaitable(result):
                 result = await result
             return Executed(call, result, request, response)
+
+    async def _decide(
+        self, call: ToolCall, approval: str | None
+    ) -> tuple[EvaluationRequest, EvaluationResponse] | Refused:
+        request: EvaluationRequest | None = None
+        try:
+            async with asyncio.timeout(self._deadline):
+                request = evaluation_request(call, await self._source.facts(call))
+                return request, await self._decider.evaluate(request, approval=approval, deadline=self._deadline)
+        except UnknownRecord as error:
+            return Refused(call, "unknown_record", error.detail)
+        except ArgumentsUnusable as error:
+            return Refused(call, "arguments_unusable", error.detail)
+        except TimeoutError:
+            why = f"There was no decision within {self._deadline:g} s; nothing was done."
+        except DomainError as error:
+            why = f"There is no decision: {error.detail}. Nothing was done."
+        return Refused(call, "no_decision", why, request=request)
 
     def _denied(self, call: ToolCall, request: EvaluationRequest, response: EvaluationResponse) -> Refused:
         context = response.context
@@ -146,7 +148,7 @@ class EnforcementPoint:
             "denied",
             f"`{call.tool}` is not allowed: {because}.{way_on}",
             principles,
-            _strings(context.get("determining_policies")),
+            _strings(context.get("policies")),
             decision_id if isinstance(decision_id, str) else None,
             offer,
             request,

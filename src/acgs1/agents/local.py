@@ -49,7 +49,7 @@ class LocalDecisionPoint:
         policies = [*decision.reasons, *decision.guard]
         context: dict[str, Any] = {
             "reason": "allowed" if decision.allowed else ("policy" if policies else "no_policy_allows"),
-            "determining_policies": policies,
+            "policies": policies,
             "principles": sorted({self._principle_of[name] for name in policies if name in self._principle_of}),
         }
         if decision.errors:

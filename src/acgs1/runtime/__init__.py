@@ -1,1 +1,1 @@
-
+"""Running the system: the supervisor, the first run, backups."""

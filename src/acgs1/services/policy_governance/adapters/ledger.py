@@ -35,7 +35,8 @@ _STATUS: Final[dict[str, ProposalStatus]] = {
 }
 _LEAST_LAMPORTS: Final = 50_000_000
 _TOP_UP_LAMPORTS: Final = 2_000_000_000
-_NO_HASH: Final = "0" * 64
+# The program wants a hash from the start; this one stands for "none yet" until the bootstrap sets the first.
+_NO_CONSTITUTION: Final = text_hash("no constitution yet")
 
 
 class SolanaGovernance:
@@ -168,7 +169,7 @@ class SolanaGovernance:
             )
         return GovernanceState(
             program_id=str(self._client.program),
-            constitution_hash=None if state.constitution_hash == _NO_HASH else state.constitution_hash,
+            constitution_hash=None if state.constitution_hash == _NO_CONSTITUTION else state.constitution_hash,
             constitution_version=state.constitution_version,
             ratified=state.ratified,
             threshold_bp=state.threshold_bp,
@@ -186,7 +187,7 @@ class SolanaGovernance:
             verifier=self._public("verifier"),
         )
         await self._fund()
-        state = await self._client.ensure_initialized(self._council, who, self._rules, _NO_HASH)
+        state = await self._client.ensure_initialized(self._council, who, self._rules, _NO_CONSTITUTION)
         ours = (str(who.council), str(who.emergency), str(who.log), str(who.verifier))
         theirs = (state.council, state.emergency, state.log, state.verifier)
         if ours != theirs:

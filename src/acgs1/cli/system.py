@@ -1,0 +1,210 @@
+"""`acgs1 up`, `status`, `demo`, `backup`, `restore`: the system as a whole."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import click
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from acgs1.contracts.topology import PARTS
+from acgs1.core.errors import DomainError
+from acgs1.kit.home import Home
+from acgs1.kit.settings import PlatformSettings
+from acgs1.runtime.supervisor import CannotStart, Supervisor, is_ready, supervised
+
+_START_SECONDS = 60.0
+_out = Console(highlight=False, soft_wrap=True)
+
+
+@click.command()
+@click.option("--quiet", is_flag=True, help="Say only what goes wrong.")
+def up(quiet: bool) -> None:
+    """Start every part and keep it running until Ctrl-C."""
+    settings = PlatformSettings()
+    started = time.monotonic()
+    ready = 0
+
+    def report(part: str, what: str) -> None:
+        nonlocal ready
+        if what == "ready":
+            ready += 1
+            if not quiet:
+                _out.print(
+                    f"  [{ready:>2}/{len(PARTS)}] {part:<26} {settings.url(part)}  {time.monotonic() - started:.1f} s"
+                )
+            return
+        _out.print(f"  {part}: {what}")
+
+    supervisor = Supervisor(settings, report)
+    try:
+        if not quiet:
+            _out.print(f"starting {len(PARTS)} parts on {settings.home}")
+        supervisor.start()
+    except CannotStart as error:
+        raise click.ClickException(str(error)) from None
+    if not supervisor.wait_until_ready(_START_SECONDS):
+        supervisor.stop()
+        raise click.ClickException(f"not every part became ready; their logs are in {settings.home / 'logs'}")
+    if not quiet:
+        _out.print(f"all parts are healthy after {time.monotonic() - started:.1f} s")
+    supervisor.run()
+
+
+@click.command()
+def status() -> None:
+    """Show every part: its address, process, restarts and health. Exit status 1 when one is not healthy."""
+    settings = PlatformSettings()
+    state = supervised(settings.home) or {"parts": {}}
+    table = Table("part", "address", "pid", "restarts", "health", "depends on", box=None, pad_edge=False)
+    healthy = True
+    for part in PARTS:
+        known = state["parts"].get(part.name, {})
+        health, dependencies = _health(settings.url(part.name))
+        healthy = healthy and health == "healthy"
+        pid, restarts = str(known.get("pid") or "-"), str(known.get("restarts", "-"))
+        table.add_row(part.name, settings.url(part.name), pid, restarts, health, dependencies)
+    _out.print(table)
+    sys.exit(0 if healthy else 1)
+
+
+def _health(url: str) -> tuple[str, str]:
+    try:
+        answer = httpx.get(f"{url}/health", timeout=3.0, trust_env=False).json()
+    except (httpx.HTTPError, ValueError):
+        return "down", ""
+    dependencies: dict[str, str] = answer.get("dependencies", {})
+    return str(answer.get("status", "unknown")), ", ".join(f"{name} {how}" for name, how in dependencies.items())
+
+
+@click.command()
+@click.option("--exit", "leave", is_flag=True, help="Stop the system again and leave with status 0 or 1.")
+def demo(leave: bool) -> None:
+    """Start the system if it is not running and govern the airline example, from constitution to evidence."""
+    settings = PlatformSettings()
+    home = Home(settings.home)
+    running = supervised(settings.home) is not None
+    system = None if running else _start(settings)
+    try:
+        failed = not _govern(settings)
+        if leave or system is None:
+            sys.exit(1 if failed else 0)
+        _where(settings, home)
+        system.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if system is not None:
+            _stop(system)
+
+
+def _start(settings: PlatformSettings) -> subprocess.Popen[bytes]:
+    _out.print(f"[bold]Starting {len(PARTS)} parts[/bold] on {settings.home}")
+    started = time.monotonic()
+    system = subprocess.Popen([sys.executable, "-m", "acgs1", "up", "--quiet"], start_new_session=True)
+    waiting = {part.name for part in PARTS}
+    try:
+        with _out.status("") as display:
+            while waiting:
+                _expect_alive(system, waiting, time.monotonic() - started)
+                waiting -= {name for name in waiting if is_ready(settings.host, settings.port(name))}
+                display.update(f"waiting for {', '.join(sorted(waiting))}")
+                with suppress(subprocess.TimeoutExpired):
+                    system.wait(0.05)
+    except BaseException:
+        _stop(system)
+        raise
+    _out.print(f"all parts are healthy after {time.monotonic() - started:.1f} s\n")
+    return system
+
+
+def _expect_alive(system: subprocess.Popen[bytes], waiting: set[str], seconds: float) -> None:
+    if system.poll() is not None:
+        raise click.ClickException("the system did not start")
+    if seconds > _START_SECONDS:
+        raise click.ClickException(f"not ready after {_START_SECONDS:g} s: {', '.join(sorted(waiting))}")
+
+
+def _stop(system: subprocess.Popen[bytes]) -> None:
+    if system.poll() is None:
+        os.kill(system.pid, signal.SIGTERM)
+        try:
+            system.wait(10)
+        except subprocess.TimeoutExpired:
+            system.kill()
+
+
+def _govern(settings: PlatformSettings) -> bool:
+    """Run the main job with a transcript; False when a step failed."""
+    from acgs1.runtime.api import ApiProblem
+    from acgs1.runtime.demo import Demo, DemoFailed, Narrator
+
+    started = time.monotonic()
+    number = 0
+
+    def step(title: str) -> None:
+        nonlocal number
+        number += 1
+        _out.print(f"[bold]{number}. {title}[/bold]  ({time.monotonic() - started:.1f} s)")
+
+    def say(line: str) -> None:
+        _out.print(f"   {line}", markup=False)
+
+    try:
+        asyncio.run(Demo(settings, Narrator(step, say)).run())
+    except (DemoFailed, ApiProblem, DomainError, httpx.HTTPError) as error:
+        _out.print(f"[bold red]step {number} failed:[/bold red] {type(error).__name__}: {error}")
+        return False
+    _out.print(
+        f"\n[bold]done[/bold] in {time.monotonic() - started:.1f} s: constitution, proof, vote, decisions, evidence"
+    )
+    return True
+
+
+def _where(settings: PlatformSettings, home: Home) -> None:
+    _out.print(f"\nThe system keeps running; Ctrl-C stops it. The console is at {settings.url('console')}")
+    _out.print(f"AuthZEN:  {settings.url('policy_governance')}/access/v1/evaluation")
+    _out.print(f"ledger:   {settings.url('ledger')} (Solana JSON-RPC)")
+    _out.print(f"password: {home.admin_password} (user `admin`)")
+    _out.print(f"logs:     {home.logs}")
+
+
+@click.command()
+@click.argument("archive", type=click.Path(dir_okay=False, path_type=Path))
+def backup(archive: Path) -> None:
+    """Write all state into ARCHIVE (.tar.gz, 0600). The system may be running."""
+    from acgs1.runtime.backup import BackupError
+    from acgs1.runtime.backup import backup as make
+
+    settings = PlatformSettings()
+    if settings.database_url is not None:
+        raise click.ClickException("the databases are in PostgreSQL: back them up with pg_dump")
+    try:
+        count = make(Home(settings.home), archive)
+    except BackupError as error:
+        raise click.ClickException(str(error)) from None
+    _out.print(f"{count} files in {archive}; it holds private keys: keep it like one")
+
+
+@click.command()
+@click.argument("archive", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def restore(archive: Path) -> None:
+    """Unpack ARCHIVE into the data directory, which must be empty or absent."""
+    from acgs1.runtime.backup import BackupError
+    from acgs1.runtime.backup import restore as unpack
+
+    settings = PlatformSettings()
+    if supervised(settings.home) is not None:
+        raise click.ClickException(f"the system is running on {settings.home}; stop it first")
+    try:
+        count = unpack(archive, settings.home)
+    except BackupError as error:
+        raise click.ClickException(str(error)) from None
+    _out.print(f"{count} files restored to {settings.home}")
