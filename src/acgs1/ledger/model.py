@@ -122,6 +122,7 @@ class Proposal:
     threshold_bp: int
     quorum_bp: int
     vote_change_allowed: bool
+    constitution_version: int
     status: str = "active"
     ballots: dict[int, str] = field(default_factory=dict[int, str])
     sides: dict[str, int] = field(default_factory=lambda: {"for": 0, "against": 0, "abstain": 0})
@@ -256,6 +257,7 @@ class Governance:
                 threshold_bp=rules.threshold_bp,
                 quorum_bp=rules.quorum_bp,
                 vote_change_allowed=rules.vote_change_allowed,
+                constitution_version=self.constitution_version,
             )
         )
         return len(self.proposals) - 1
@@ -328,7 +330,12 @@ class Governance:
         """Carries out an accepted proposal about a policy or the constitution."""
         proposal = self.proposal(index)
         if proposal.kind == "constitution":
+            before = proposal.status
             proposal.take_effect(now)
+            if proposal.constitution_version != self.constitution_version:
+                # Over another text than the one it set out to change, it would undo what was amended in between.
+                proposal.status = before
+                raise Refused("WrongConstitutionVersion")
             self.constitution_version += 1
             return
         if proposal.kind != "policy":

@@ -1,0 +1,476 @@
+"""The typed client of the governance program: the same towards the embedded node, devnet and mainnet.
+
+Every method that writes returns when its transaction has the client's commitment, and raises a `LedgerError` otherwise;
+an error of the program is a `ProgramError` with the program's name for it.
+"""
+
+from base64 import b64decode
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import httpx
+from solders.instruction import Instruction
+from solders.keypair import Keypair
+from solders.pubkey import Pubkey
+
+from acgs1.core.clock import Clock
+from acgs1.ledger.accounts import (
+    Attestation,
+    Emergency,
+    Governance,
+    LogAnchor,
+    Member,
+    Policy,
+    Principle,
+    Proposal,
+    build,
+)
+from acgs1.ledger.base58 import b58encode
+from acgs1.ledger.errors import AccountMissingError, LedgerError, ProgramError
+from acgs1.ledger.events import LedgerEvent, follow
+from acgs1.ledger.idl import Idl
+from acgs1.ledger.instructions import (
+    Authorities,
+    Choice,
+    EmergencyKind,
+    Instructions,
+    Parameters,
+    ProposalKind,
+    Role,
+)
+from acgs1.ledger.jsonrpc import JsonRpc
+from acgs1.ledger.program import shipped
+from acgs1.ledger.transactions import Receipt, Sender, UnsignedTransaction
+
+T = TypeVar("T")
+
+# A proposal's index is taken when its transaction lands: somebody else may have taken it in between.
+_INDEX_ATTEMPTS: Final = 8
+_INDEX_TAKEN: Final = ("InvalidPda", "AlreadyExists")
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A proposal that is now on the ledger."""
+
+    index: int
+    address: str
+    signature: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class LandedTransaction:
+    """A transaction as the ledger keeps it. `raw` is the signed wire form; `error` is None where it succeeded."""
+
+    signature: str
+    slot: int
+    raw: bytes
+    error: object
+    fee: int
+    units: int
+
+
+class LedgerClient:
+    """One deployment of the program behind one endpoint. Close it, or use it as an async context manager."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        program_id: str | None = None,
+        commitment: str = "confirmed",
+        priority_percentile: int | None = None,
+        timeout: float = 10.0,
+        clock: Clock | None = None,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        """`program_id`: where the program is deployed; default: where the embedded node has it. `timeout`: seconds for one
+        request. `priority_percentile`: offer that percentile of recent fees (public clusters).
+
+        Raises LedgerError where the package was built without the program.
+        """
+        program = shipped()
+        if program is None:
+            raise LedgerError("the ledger program is not in this installation; build it with `make program`")
+        idl = Idl(program.idl)
+        self.program = Pubkey.from_string(program_id or program.program_id)
+        self.idl = idl
+        self.build = Instructions(self.program, idl)
+        self.commitment = commitment
+        self.rpc = JsonRpc(url, timeout=timeout, http=http)
+        self._sender = Sender(
+            self.rpc,
+            program=self.program,
+            idl=idl,
+            commitment=commitment,
+            priority_percentile=priority_percentile,
+            clock=clock,
+        )
+
+    async def __aenter__(self) -> "LedgerClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self.rpc.close()
+
+    # -- transactions -----------------------------------------------------------------------------------------
+
+    async def send(
+        self, instructions: Sequence[Instruction], signers: Sequence[Keypair], payer: Keypair | None = None
+    ) -> Receipt:
+        """Land instructions in one transaction, signed by `signers`; `payer` (default: the first signer) pays the fee."""
+        return await self._sender.send(instructions, [payer, *signers] if payer is not None else signers)
+
+    async def prepare(self, instructions: Sequence[Instruction], payer: Pubkey) -> UnsignedTransaction:
+        """A transaction for wallets to sign; hand it back to `submit`."""
+        return await self._sender.prepare(instructions, payer)
+
+    async def submit(self, signed: bytes, last_valid_block_height: int) -> Receipt:
+        """Land a transaction that wallets have signed."""
+        return await self._sender.submit(signed, last_valid_block_height)
+
+    async def transaction(self, signature: str) -> LandedTransaction | None:
+        """The transaction of that signature; None where the ledger does not know it."""
+        config = {"encoding": "base64", "maxSupportedTransactionVersion": 0, "commitment": self.commitment}
+        found = await self.rpc.read("getTransaction", signature, config)
+        if found is None:
+            return None
+        meta = found["meta"]
+        return LandedTransaction(
+            signature=signature,
+            slot=found["slot"],
+            raw=b64decode(found["transaction"][0]),
+            error=meta["err"],
+            fee=meta["fee"],
+            units=meta.get("computeUnitsConsumed", 0),
+        )
+
+    async def balance(self, address: Pubkey) -> int:
+        """Lamports."""
+        return int((await self.rpc.read("getBalance", str(address), {"commitment": self.commitment}))["value"])
+
+    async def airdrop(self, to: Pubkey, lamports: int) -> str:
+        """Ask the faucet of the embedded node or a test cluster for lamports. Returns the signature once it has landed."""
+        signature = str(await self.rpc.call("requestAirdrop", str(to), lamports, {"commitment": self.commitment}))
+        await self._sender.await_signature(signature)
+        return signature
+
+    async def ensure_funded(self, address: Pubkey, minimum: int, top_up_to: int) -> None:
+        """Have at least `minimum` lamports there, asking the faucet for the difference to `top_up_to` if need be."""
+        have = await self.balance(address)
+        if have < minimum:
+            await self.airdrop(address, top_up_to - have)
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    async def account_data(self, address: Pubkey) -> bytes | None:
+        """The data of an account of the program; None where there is none or it is another program's."""
+        config = {"encoding": "base64", "commitment": self.commitment}
+        value = (await self.rpc.read("getAccountInfo", str(address), config))["value"]
+        if value is None or value["owner"] != str(self.program):
+            return None
+        return b64decode(value["data"][0])
+
+    async def _one(self, kind: type[T], at: Pubkey, /, **extra: object) -> T | None:
+        data = await self.account_data(at)
+        decoded = None if data is None else self.idl.decode_account(data)
+        if decoded is None or decoded[0] != kind.__name__:
+            return None
+        return build(kind, decoded[1], **extra)
+
+    async def _all(self, kind: type[T], *, with_address: bool = False) -> list[T]:
+        discriminator = self.idl.account_discriminator(kind.__name__)
+        config = {
+            "encoding": "base64",
+            "commitment": self.commitment,
+            "filters": [{"memcmp": {"offset": 0, "bytes": b58encode(discriminator)}}],
+        }
+        found: list[T] = []
+        for row in await self.rpc.read("getProgramAccounts", str(self.program), config):
+            decoded = self.idl.decode_account(b64decode(row["account"]["data"][0]))
+            if decoded is not None:
+                found.append(build(kind, decoded[1], **({"address": row["pubkey"]} if with_address else {})))
+        return found
+
+    async def get_governance(self) -> Governance | None:
+        """The governance account; None before `initialize`."""
+        return await self._one(Governance, self.build.at.governance)
+
+    async def governance(self) -> Governance:
+        """The governance account. Raises AccountMissingError before `initialize`."""
+        found = await self.get_governance()
+        if found is None:
+            raise AccountMissingError(f"program `{self.program}` is not initialised on `{self.rpc.url}`")
+        return found
+
+    async def get_principle(self, index: int) -> Principle | None:
+        return await self._one(Principle, self.build.at.principle(index))
+
+    async def list_principles(self) -> list[Principle]:
+        """By index."""
+        return sorted(await self._all(Principle), key=lambda p: p.index)
+
+    async def get_member(self, wallet: Pubkey) -> Member | None:
+        return await self._one(Member, self.build.at.member(wallet))
+
+    async def list_members(self) -> list[Member]:
+        """By ballot slot; those that were removed are there with weight 0."""
+        return sorted(await self._all(Member), key=lambda m: m.slot)
+
+    async def get_proposal(self, index: int) -> Proposal | None:
+        """None where it was never made or has been closed."""
+        address = self.build.at.proposal(index)
+        return await self._one(Proposal, address, address=str(address))
+
+    async def list_proposals(self) -> list[Proposal]:
+        """By index; closed ones are gone (their events stay)."""
+        return sorted(await self._all(Proposal, with_address=True), key=lambda p: p.index)
+
+    async def get_attestation(self, certificate_hash: str) -> Attestation | None:
+        return await self._one(Attestation, self.build.at.attestation(certificate_hash))
+
+    async def get_policy(self, content_hash: str) -> Policy | None:
+        return await self._one(Policy, self.build.at.policy(content_hash))
+
+    async def list_policies(self) -> list[Policy]:
+        """By the proposal that put them in force."""
+        return sorted(await self._all(Policy), key=lambda p: p.proposal)
+
+    async def get_emergency(self, index: int) -> Emergency | None:
+        address = self.build.at.emergency(index)
+        return await self._one(Emergency, address, address=str(address))
+
+    async def list_emergencies(self) -> list[Emergency]:
+        """By index."""
+        return sorted(await self._all(Emergency, with_address=True), key=lambda e: e.index)
+
+    async def get_anchor(self) -> LogAnchor | None:
+        """The anchored root; None before `initialize`."""
+        return await self._one(LogAnchor, self.build.at.anchor)
+
+    def events(self, after: str | None = None) -> AsyncIterator[LedgerEvent]:
+        """The program's events behind the cursor `after`, oldest first, up to now."""
+        return follow(self.rpc, self.idl, str(self.program), str(self.program), after, self.commitment)
+
+    # -- bootstrap and registers ------------------------------------------------------------------------------
+
+    async def ensure_initialized(
+        self, payer: Keypair, who: Authorities, rules: Parameters, constitution_hash: str
+    ) -> Governance:
+        """Initialise the program unless it is. Whoever comes first decides, so the account that stands is returned:
+        compare its authorities before trusting it."""
+        found = await self.get_governance()
+        if found is None:
+            try:
+                await self.send([self.build.initialize(payer.pubkey(), who, rules, constitution_hash)], [payer])
+            except ProgramError as error:
+                if error.name != "AlreadyExists":
+                    raise
+            found = await self.governance()
+        return found
+
+    async def add_principle(
+        self, authority: Keypair, title: str, content_hash: str, constitution_hash: str, proposal: int | None = None
+    ) -> Receipt:
+        """Add a principle at the next index: by the council before ratification, by `proposal` after it."""
+        for attempt in range(_INDEX_ATTEMPTS):
+            index = (await self.governance()).principle_count
+            instruction = self.build.add_principle(
+                authority.pubkey(), index, title, content_hash, constitution_hash, proposal
+            )
+            try:
+                return await self.send([instruction], [authority])
+            except ProgramError as error:
+                if error.name not in _INDEX_TAKEN or attempt + 1 == _INDEX_ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def amend_principle(
+        self,
+        authority: Keypair,
+        index: int,
+        title: str,
+        content_hash: str,
+        constitution_hash: str,
+        proposal: int | None = None,
+    ) -> Receipt:
+        instruction = self.build.amend_principle(
+            authority.pubkey(), index, title, content_hash, constitution_hash, proposal
+        )
+        return await self.send([instruction], [authority])
+
+    async def retire_principle(
+        self, authority: Keypair, index: int, constitution_hash: str, proposal: int | None = None
+    ) -> Receipt:
+        return await self.send(
+            [self.build.retire_principle(authority.pubkey(), index, constitution_hash, proposal)], [authority]
+        )
+
+    async def ratify(self, council: Keypair, constitution_hash: str) -> Receipt:
+        """End the bootstrap: from now on every change of the registers needs an accepted proposal."""
+        return await self.send([self.build.ratify(council.pubkey(), constitution_hash)], [council])
+
+    async def register_member(
+        self, authority: Keypair, wallet: Pubkey, weight: int, proposal: int | None = None
+    ) -> Receipt:
+        return await self.send([self.build.register_member(authority.pubkey(), wallet, weight, proposal)], [authority])
+
+    async def set_weight(self, authority: Keypair, wallet: Pubkey, weight: int, proposal: int | None = None) -> Receipt:
+        return await self.send([self.build.set_weight(authority.pubkey(), wallet, weight, proposal)], [authority])
+
+    async def remove_member(self, authority: Keypair, wallet: Pubkey, proposal: int | None = None) -> Receipt:
+        return await self.send([self.build.remove_member(authority.pubkey(), wallet, proposal)], [authority])
+
+    async def set_parameters(self, authority: Keypair, rules: Parameters, proposal: int | None = None) -> Receipt:
+        return await self.send([self.build.set_parameters(authority.pubkey(), rules, proposal)], [authority])
+
+    async def offer_authority(self, holder: Keypair, role: Role, offered_to: Pubkey) -> Receipt:
+        return await self.send([self.build.offer_authority(holder.pubkey(), role, offered_to)], [holder])
+
+    async def accept_authority(self, candidate: Keypair, role: Role) -> Receipt:
+        return await self.send([self.build.accept_authority(candidate.pubkey(), role)], [candidate])
+
+    # -- proposals --------------------------------------------------------------------------------------------
+
+    async def propose(
+        self,
+        proposer: Keypair,
+        kind: ProposalKind,
+        content_hash: str,
+        certificate_hash: str | None = None,
+        voting_period: int | None = None,
+        payer: Keypair | None = None,
+    ) -> Proposed:
+        """Open a vote. `proposer` is a member and pays the rent; `certificate_hash` for a policy, and for it alone.
+        `voting_period` in seconds, default: the shortest allowed."""
+        for attempt in range(_INDEX_ATTEMPTS):
+            state = await self.governance()
+            index = state.proposal_count
+            instruction = self.build.propose(
+                proposer.pubkey(),
+                index,
+                kind,
+                content_hash,
+                certificate_hash,
+                state.voting_period if voting_period is None else voting_period,
+            )
+            try:
+                receipt = await self._as_member(proposer.pubkey(), self.send([instruction], [proposer], payer))
+            except ProgramError as error:
+                if error.name not in _INDEX_TAKEN or attempt + 1 == _INDEX_ATTEMPTS:
+                    raise
+                continue
+            return Proposed(index, str(self.build.at.proposal(index)), receipt.signature, receipt.slot)
+        raise AssertionError("unreachable")
+
+    async def vote(self, voter: Keypair, proposal: int, choice: Choice, payer: Keypair | None = None) -> Receipt:
+        """Cast (or, where the parameters allow, change) a vote. With a `payer` the voter needs no lamports."""
+        instruction = self.build.vote(voter.pubkey(), proposal, choice)
+        return await self._as_member(voter.pubkey(), self.send([instruction], [voter], payer))
+
+    async def _as_member(self, wallet: Pubkey, sending: Awaitable[T]) -> T:
+        """Name the commonest refusal for what it is: without a membership account the program can only say
+        that the account at its address is not its own (`WrongOwner`)."""
+        try:
+            return await sending
+        except ProgramError as error:
+            if error.name == "WrongOwner" and await self.get_member(wallet) is None:
+                fault = next(f for f in self.idl.errors.values() if f.name == "NotAMember")
+                raise ProgramError(
+                    fault.name, fault.number, f"`{wallet}` is not a member", error.error, error.logs
+                ) from error
+            raise
+
+    async def finalize(self, payer: Keypair, proposal: int) -> Proposal:
+        """End the vote and return the proposal as it then stands. Anybody may, once the window is over or the outcome
+        cannot change any more; before that it is a ProgramError `VotingPeriodNotEnded`."""
+        found = await self._existing(proposal)
+        await self.send([self.build.finalize(proposal, Pubkey.from_string(found.proposer))], [payer])
+        return await self._existing(proposal)
+
+    async def enact(self, payer: Keypair, proposal: int) -> Receipt:
+        """Carry out an accepted proposal about a policy, the constitution or an emergency action. The other kinds are
+        carried out by the instruction that they name."""
+        found = await self._existing(proposal)
+        policy: Pubkey | None = None
+        attestation: Pubkey | None = None
+        emergency: Pubkey | None = None
+        if found.kind == "policy":
+            policy = self.build.at.policy(found.content_hash)
+            attestation = self.build.at.attestation(found.certificate_hash)
+        elif found.kind == "emergency_ratification":
+            emergency = Pubkey(bytes.fromhex(found.content_hash))
+            action = await self._one(Emergency, emergency, address=str(emergency))
+            if action is not None and action.kind == "suspend_policy":
+                policy = self.build.at.policy(action.target)
+        instruction = self.build.enact(
+            payer.pubkey(), proposal, policy=policy, attestation=attestation, emergency=emergency
+        )
+        return await self.send([instruction], [payer])
+
+    async def cancel(self, proposer: Keypair, proposal: int) -> Receipt:
+        return await self.send([self.build.cancel(proposer.pubkey(), proposal)], [proposer])
+
+    async def close_proposal(self, proposer: Keypair, proposal: int) -> Receipt:
+        """Close a finished proposal's account; its rent goes back to the proposer."""
+        return await self.send([self.build.close_proposal(proposer.pubkey(), proposal)], [proposer])
+
+    async def _existing(self, proposal: int) -> Proposal:
+        found = await self.get_proposal(proposal)
+        if found is None:
+            raise AccountMissingError(f"there is no proposal {proposal} on the ledger")
+        return found
+
+    # -- authorities ------------------------------------------------------------------------------------------
+
+    async def attest(
+        self, verifier: Keypair, certificate_hash: str, content_hash: str, constitution_version: int
+    ) -> Receipt:
+        """Attest that the certificate proves the policy set against that constitution version, the one in force."""
+        return await self.send(
+            [self.build.attest(verifier.pubkey(), certificate_hash, content_hash, constitution_version)], [verifier]
+        )
+
+    async def revoke_attestation(self, verifier: Keypair, certificate_hash: str) -> Receipt:
+        return await self.send([self.build.revoke_attestation(verifier.pubkey(), certificate_hash)], [verifier])
+
+    async def anchor_root(self, log: Keypair, tree_size: int, root: str) -> Receipt:
+        """Anchor the root of the transparency log; the tree has to have grown since the last one."""
+        return await self.send([self.build.anchor_root(log.pubkey(), tree_size, root)], [log])
+
+    async def emergency_action(
+        self, authority: Keypair, kind: EmergencyKind, target: str | None, reason_hash: str, duration: int
+    ) -> int:
+        """Suspend a policy (target: its hash), freeze activation (no target) or revoke an agent (target: its hashed
+        identifier) for `duration` seconds, at most 72 hours. Returns the action's index."""
+        for attempt in range(_INDEX_ATTEMPTS):
+            index = (await self.governance()).emergency_count
+            instruction = self.build.emergency_action(authority.pubkey(), index, kind, target, reason_hash, duration)
+            try:
+                await self.send([instruction], [authority])
+            except ProgramError as error:
+                if error.name not in _INDEX_TAKEN or attempt + 1 == _INDEX_ATTEMPTS:
+                    raise
+                continue
+            return index
+        raise AssertionError("unreachable")
+
+    async def end_emergency(self, authority: Keypair, index: int) -> Receipt:
+        """End an action that no vote has confirmed."""
+        action = await self.get_emergency(index)
+        if action is None:
+            raise AccountMissingError(f"there is no emergency action {index} on the ledger")
+        policy = self.build.at.policy(action.target) if action.kind == "suspend_policy" else None
+        return await self.send([self.build.end_emergency(authority.pubkey(), index, policy)], [authority])
+
+    async def close_emergency(self, issuer: Keypair, index: int) -> Receipt:
+        return await self.send([self.build.close_emergency(issuer.pubkey(), index)], [issuer])
+
+    def emergency_ratification_hash(self, index: int) -> str:
+        """The content hash of a proposal that confirms (or, rejected, ends) emergency action `index`."""
+        return bytes(self.build.at.emergency(index)).hex()

@@ -1,0 +1,297 @@
+"""The program's events as immutable values, and a cursor through them that can be resumed.
+
+An event is an Anchor event: `Program data: <base64>` in the log of a transaction. The log is read with a stack of the programs that are
+running, so that another program in the same transaction cannot speak in ours' name.
+"""
+
+import base64
+import re
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from acgs1.ledger.accounts import build
+from acgs1.ledger.idl import Idl
+from acgs1.ledger.jsonrpc import JsonRpc
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Initialized:
+    council: str
+    emergency: str
+    log: str
+    verifier: str
+    constitution_hash: str
+    voting_period: int
+    threshold_bp: int
+    quorum_bp: int
+    vote_change_allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ratified:
+    constitution_hash: str
+    constitution_version: int
+    total_weight: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrincipleChanged:
+    index: int
+    version: int
+    status: str
+    content_hash: str
+    constitution_hash: str
+    constitution_version: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConstitutionAmended:
+    constitution_hash: str
+    constitution_version: int
+    proposal: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberChanged:
+    wallet: str
+    slot: int
+    weight: int
+    total_weight: int
+    from_proposal: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParametersChanged:
+    voting_period: int
+    threshold_bp: int
+    quorum_bp: int
+    vote_change_allowed: bool
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalCreated:
+    index: int
+    kind: str
+    proposer: str
+    content_hash: str
+    certificate_hash: str
+    constitution_version: int
+    total_weight: int
+    starts_at: int
+    ends_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class VoteCast:
+    proposal: int
+    voter: str
+    choice: str
+    changed: bool
+    weight: int
+    votes_for: int
+    votes_against: int
+    votes_abstain: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalFinalized:
+    index: int
+    kind: str
+    status: str
+    content_hash: str
+    votes_for: int
+    votes_against: int
+    votes_abstain: int
+    total_weight: int
+    quorum_reached: bool
+    early: bool
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalEnacted:
+    index: int
+    kind: str
+    content_hash: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyEnacted:
+    content_hash: str
+    certificate_hash: str
+    constitution_version: int
+    proposal: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalCancelled:
+    index: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalClosed:
+    index: int
+    status: str
+    lamports: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    certificate_hash: str
+    content_hash: str
+    constitution_version: int
+    verifier: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationRevoked:
+    certificate_hash: str
+    content_hash: str
+    constitution_version: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmergencyTaken:
+    index: int
+    kind: str
+    target: str
+    reason_hash: str
+    issuer: str
+    expires_at: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmergencyResolved:
+    index: int
+    kind: str
+    status: str
+    target: str
+    expires_at: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmergencyClosed:
+    index: int
+    lamports: int
+
+
+@dataclass(frozen=True, slots=True)
+class RootAnchored:
+    tree_size: int
+    root: str
+    count: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityOffered:
+    role: str
+    holder: str
+    offered_to: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityAccepted:
+    role: str
+    previous: str
+    holder: str
+
+
+EVENTS: Final[dict[str, type[Any]]] = {
+    kind.__name__: kind
+    for kind in (
+        Initialized, Ratified, PrincipleChanged, ConstitutionAmended, MemberChanged, ParametersChanged,
+        ProposalCreated, VoteCast, ProposalFinalized, ProposalEnacted, PolicyEnacted, ProposalCancelled,
+        ProposalClosed, Attested, AttestationRevoked, EmergencyTaken, EmergencyResolved, EmergencyClosed,
+        RootAnchored, AuthorityOffered, AuthorityAccepted,
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEvent:
+    """One event where it happened. `cursor` resumes after the whole transaction: keep that of the last one handled.
+
+    A transaction's events come together; `position` counts them. `body` is one of the classes above.
+    """
+
+    signature: str
+    slot: int
+    position: int
+    body: Any
+
+    @property
+    def cursor(self) -> str:
+        return self.signature
+
+
+_INVOKE: Final = re.compile(r"^Program (\S+) invoke \[(\d+)\]$")
+_RETURN: Final = re.compile(r"^Program (\S+) (success|failed.*)$")
+_DATA: Final = "Program data: "
+
+
+def events_in_logs(idl: Idl, program: str, logs: Iterable[str]) -> list[Any]:
+    """The events that `program` itself emitted, in order. An event that this release does not know is logged and left out."""
+    stack: list[str] = []
+    found: list[Any] = []
+    for line in logs:
+        if line.startswith(_DATA):
+            if stack and stack[-1] == program:
+                # sol_log_data writes its slices apart by spaces; an Anchor event is one slice.
+                decoded = idl.decode_event(base64.b64decode(line.removeprefix(_DATA)))
+                kind = None if decoded is None else EVENTS.get(decoded[0])
+                if decoded is None or kind is None:
+                    _log.warning("unknown event on the ledger", event=decoded[0] if decoded else line)
+                else:
+                    found.append(build(kind, decoded[1]))
+        elif match := _INVOKE.match(line):
+            stack.append(match[1])
+        elif (match := _RETURN.match(line)) and stack and stack[-1] == match[1]:
+            stack.pop()
+    return found
+
+
+async def follow(
+    rpc: JsonRpc, idl: Idl, program: str, address: str, after: str | None, commitment: str
+) -> AsyncIterator[LedgerEvent]:
+    """The events in transactions that name `address`, oldest first, behind the cursor `after` (None: from the start).
+
+    Ends when it has caught up. Failed transactions have no events.
+    """
+    signatures: list[tuple[str, int]] = []
+    before: str | None = None
+    while True:
+        config: dict[str, object] = {"limit": 1000, "commitment": commitment}
+        if before is not None:
+            config["before"] = before
+        if after is not None:
+            config["until"] = after
+        page = await rpc.read("getSignaturesForAddress", address, config)
+        signatures += [(row["signature"], row["slot"]) for row in page if row["err"] is None]
+        if len(page) < 1000:
+            break
+        before = page[-1]["signature"]
+    config = {"encoding": "json", "maxSupportedTransactionVersion": 0, "commitment": commitment}
+    for signature, slot in reversed(signatures):
+        transaction = await rpc.read("getTransaction", signature, config)
+        bodies = events_in_logs(idl, program, (transaction["meta"].get("logMessages") or []))
+        for position, body in enumerate(bodies):
+            yield LedgerEvent(signature, slot, position, body)

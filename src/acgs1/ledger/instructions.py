@@ -1,0 +1,389 @@
+"""The program's addresses and instructions, typed. Pure: nothing here talks to a ledger.
+
+After ratification the registers change only by an accepted proposal whose content hash is that of the very instruction
+(`content_hash`): build the instruction with the proposal's index, propose its hash, and send the same one to enact it.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from solders.instruction import Instruction
+from solders.pubkey import Pubkey
+from solders.system_program import ID as SYSTEM_PROGRAM
+
+from acgs1.ledger.idl import Idl
+
+Choice = Literal["for", "against", "abstain"]
+ProposalKind = Literal["policy", "principle", "membership", "parameters", "emergency_ratification", "constitution"]
+EmergencyKind = Literal["suspend_policy", "freeze_activation", "revoke_agent"]
+Role = Literal["council", "emergency", "log", "verifier"]
+
+_ZERO: Final = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Authorities:
+    """Who may do what on the ledger, by public key."""
+
+    council: Pubkey
+    emergency: Pubkey
+    log: Pubkey
+    verifier: Pubkey
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The rules of votes: the shortest window in seconds, threshold and quorum in basis points."""
+
+    voting_period: int
+    threshold_bp: int = 6000
+    quorum_bp: int = 5000
+    vote_change_allowed: bool = False
+
+
+class Addresses:
+    """The program-derived addresses of one deployment."""
+
+    def __init__(self, program: Pubkey) -> None:
+        self.program = program
+        self.governance = self._find(b"governance")
+        self.anchor = self._find(b"anchor")
+
+    def _find(self, *seeds: bytes) -> Pubkey:
+        return Pubkey.find_program_address(list(seeds), self.program)[0]
+
+    def principle(self, index: int) -> Pubkey:
+        return self._find(b"principle", index.to_bytes(2, "little"))
+
+    def member(self, wallet: Pubkey) -> Pubkey:
+        return self._find(b"member", bytes(wallet))
+
+    def proposal(self, index: int) -> Pubkey:
+        return self._find(b"proposal", index.to_bytes(8, "little"))
+
+    def attestation(self, certificate_hash: str) -> Pubkey:
+        return self._find(b"attestation", hash_bytes(certificate_hash))
+
+    def policy(self, content_hash: str) -> Pubkey:
+        return self._find(b"policy", hash_bytes(content_hash))
+
+    def emergency(self, index: int) -> Pubkey:
+        return self._find(b"emergency", index.to_bytes(8, "little"))
+
+
+def hash_bytes(text: str) -> bytes:
+    """The 32 bytes of a SHA-256 in hex. Raises ValueError for anything else."""
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        raw = b""
+    if len(raw) != 32 or len(text) != 64:
+        raise ValueError(f"a SHA-256 is 64 hex digits, got `{text}`")
+    return raw
+
+
+def content_hash(instruction: Instruction) -> str:
+    """What a proposal of kind principle, membership or parameters names: the SHA-256 of the instruction's data."""
+    return hashlib.sha256(bytes(instruction.data)).hexdigest()
+
+
+class Instructions:
+    """Builds every instruction of one deployment. Hashes are hex; a wrong value raises ValueError (IdlError)."""
+
+    def __init__(self, program: Pubkey, idl: Idl) -> None:
+        self.program = program
+        self.at = Addresses(program)
+        self._idl = idl
+
+    def _make(self, name: str, args: dict[str, object], **accounts: Pubkey | None) -> Instruction:
+        return self._idl.instruction(self.program, name, args, accounts)
+
+    def _proposal(self, index: int | None) -> Pubkey | None:
+        return None if index is None else self.at.proposal(index)
+
+    # -- bootstrap and registers ------------------------------------------------------------------------------
+
+    def initialize(self, payer: Pubkey, who: Authorities, rules: Parameters, constitution_hash: str) -> Instruction:
+        return self._make(
+            "initialize",
+            {
+                "council": who.council,
+                "emergency": who.emergency,
+                "log": who.log,
+                "verifier": who.verifier,
+                "constitution_hash": hash_bytes(constitution_hash),
+                **_parameters(rules),
+            },
+            payer=payer,
+            governance=self.at.governance,
+            anchor=self.at.anchor,
+            system_program=SYSTEM_PROGRAM,
+        )
+
+    def ratify(self, council: Pubkey, constitution_hash: str) -> Instruction:
+        return self._make(
+            "ratify",
+            {"constitution_hash": hash_bytes(constitution_hash)},
+            council=council,
+            governance=self.at.governance,
+        )
+
+    def add_principle(
+        self,
+        authority: Pubkey,
+        index: int,
+        title: str,
+        content_hash: str,
+        constitution_hash: str,
+        proposal: int | None = None,
+    ) -> Instruction:
+        return self._make(
+            "add_principle",
+            {
+                "content_hash": hash_bytes(content_hash),
+                "constitution_hash": hash_bytes(constitution_hash),
+                "title": title,
+            },
+            authority=authority,
+            governance=self.at.governance,
+            principle=self.at.principle(index),
+            proposal=self._proposal(proposal),
+            system_program=SYSTEM_PROGRAM,
+        )
+
+    def amend_principle(
+        self,
+        authority: Pubkey,
+        index: int,
+        title: str,
+        content_hash: str,
+        constitution_hash: str,
+        proposal: int | None = None,
+    ) -> Instruction:
+        return self._make(
+            "amend_principle",
+            {
+                "index": index,
+                "content_hash": hash_bytes(content_hash),
+                "constitution_hash": hash_bytes(constitution_hash),
+                "title": title,
+            },
+            authority=authority,
+            governance=self.at.governance,
+            principle=self.at.principle(index),
+            proposal=self._proposal(proposal),
+        )
+
+    def retire_principle(
+        self, authority: Pubkey, index: int, constitution_hash: str, proposal: int | None = None
+    ) -> Instruction:
+        return self._make(
+            "retire_principle",
+            {"index": index, "constitution_hash": hash_bytes(constitution_hash)},
+            authority=authority,
+            governance=self.at.governance,
+            principle=self.at.principle(index),
+            proposal=self._proposal(proposal),
+        )
+
+    def register_member(
+        self, authority: Pubkey, wallet: Pubkey, weight: int, proposal: int | None = None
+    ) -> Instruction:
+        return self._make(
+            "register_member",
+            {"wallet": wallet, "weight": weight},
+            authority=authority,
+            governance=self.at.governance,
+            member=self.at.member(wallet),
+            proposal=self._proposal(proposal),
+            system_program=SYSTEM_PROGRAM,
+        )
+
+    def set_weight(self, authority: Pubkey, wallet: Pubkey, weight: int, proposal: int | None = None) -> Instruction:
+        return self._make(
+            "set_weight",
+            {"wallet": wallet, "weight": weight},
+            authority=authority,
+            governance=self.at.governance,
+            member=self.at.member(wallet),
+            proposal=self._proposal(proposal),
+        )
+
+    def remove_member(self, authority: Pubkey, wallet: Pubkey, proposal: int | None = None) -> Instruction:
+        return self._make(
+            "remove_member",
+            {"wallet": wallet},
+            authority=authority,
+            governance=self.at.governance,
+            member=self.at.member(wallet),
+            proposal=self._proposal(proposal),
+        )
+
+    def set_parameters(self, authority: Pubkey, rules: Parameters, proposal: int | None = None) -> Instruction:
+        return self._make(
+            "set_parameters",
+            _parameters(rules),
+            authority=authority,
+            governance=self.at.governance,
+            proposal=self._proposal(proposal),
+        )
+
+    def offer_authority(self, holder: Pubkey, role: Role, offered_to: Pubkey) -> Instruction:
+        args: dict[str, object] = {"role": _variant(role), "offered_to": offered_to}
+        return self._make("offer_authority", args, holder=holder, governance=self.at.governance)
+
+    def accept_authority(self, candidate: Pubkey, role: Role) -> Instruction:
+        return self._make(
+            "accept_authority", {"role": _variant(role)}, candidate=candidate, governance=self.at.governance
+        )
+
+    # -- proposals --------------------------------------------------------------------------------------------
+
+    def propose(
+        self,
+        proposer: Pubkey,
+        index: int,
+        kind: ProposalKind,
+        content_hash: str,
+        certificate_hash: str | None,
+        voting_period: int,
+    ) -> Instruction:
+        return self._make(
+            "propose",
+            {
+                "kind": _variant(kind),
+                "content_hash": hash_bytes(content_hash),
+                "certificate_hash": _ZERO if certificate_hash is None else hash_bytes(certificate_hash),
+                "voting_period": voting_period,
+            },
+            proposer=proposer,
+            governance=self.at.governance,
+            member=self.at.member(proposer),
+            proposal=self.at.proposal(index),
+            system_program=SYSTEM_PROGRAM,
+        )
+
+    def vote(self, voter: Pubkey, proposal: int, choice: Choice) -> Instruction:
+        return self._make(
+            "vote",
+            {"choice": _variant(choice)},
+            voter=voter,
+            member=self.at.member(voter),
+            proposal=self.at.proposal(proposal),
+        )
+
+    def finalize(self, proposal: int, proposer: Pubkey) -> Instruction:
+        return self._make(
+            "finalize", {}, proposal=self.at.proposal(proposal), governance=self.at.governance, proposer=proposer
+        )
+
+    def enact(
+        self,
+        payer: Pubkey,
+        proposal: int,
+        *,
+        policy: Pubkey | None = None,
+        attestation: Pubkey | None = None,
+        emergency: Pubkey | None = None,
+    ) -> Instruction:
+        return self._make(
+            "enact",
+            {},
+            payer=payer,
+            governance=self.at.governance,
+            proposal=self.at.proposal(proposal),
+            policy=policy,
+            attestation=attestation,
+            emergency=emergency,
+            system_program=SYSTEM_PROGRAM,
+        )
+
+    def cancel(self, proposer: Pubkey, proposal: int) -> Instruction:
+        return self._make(
+            "cancel", {}, proposer=proposer, governance=self.at.governance, proposal=self.at.proposal(proposal)
+        )
+
+    def close_proposal(self, proposer: Pubkey, proposal: int) -> Instruction:
+        return self._make("close_proposal", {}, proposer=proposer, proposal=self.at.proposal(proposal))
+
+    # -- authorities ------------------------------------------------------------------------------------------
+
+    def attest(
+        self, verifier: Pubkey, certificate_hash: str, content_hash: str, constitution_version: int
+    ) -> Instruction:
+        return self._make(
+            "attest",
+            {
+                "certificate_hash": hash_bytes(certificate_hash),
+                "content_hash": hash_bytes(content_hash),
+                "constitution_version": constitution_version,
+            },
+            verifier=verifier,
+            governance=self.at.governance,
+            attestation=self.at.attestation(certificate_hash),
+            system_program=SYSTEM_PROGRAM,
+        )
+
+    def revoke_attestation(self, verifier: Pubkey, certificate_hash: str) -> Instruction:
+        return self._make(
+            "revoke_attestation",
+            {},
+            verifier=verifier,
+            governance=self.at.governance,
+            attestation=self.at.attestation(certificate_hash),
+        )
+
+    def anchor_root(self, log: Pubkey, tree_size: int, root: str) -> Instruction:
+        return self._make(
+            "anchor_root",
+            {"tree_size": tree_size, "root": hash_bytes(root)},
+            authority=log,
+            governance=self.at.governance,
+            anchor=self.at.anchor,
+        )
+
+    def emergency_action(
+        self, authority: Pubkey, index: int, kind: EmergencyKind, target: str | None, reason_hash: str, duration: int
+    ) -> Instruction:
+        return self._make(
+            "emergency_action",
+            {
+                "kind": _variant(kind),
+                "target": _ZERO if target is None else hash_bytes(target),
+                "reason_hash": hash_bytes(reason_hash),
+                "duration": duration,
+            },
+            authority=authority,
+            governance=self.at.governance,
+            emergency=self.at.emergency(index),
+            policy=self.at.policy(target) if kind == "suspend_policy" and target is not None else None,
+            system_program=SYSTEM_PROGRAM,
+        )
+
+    def end_emergency(self, authority: Pubkey, index: int, policy: Pubkey | None) -> Instruction:
+        return self._make(
+            "end_emergency",
+            {},
+            authority=authority,
+            governance=self.at.governance,
+            emergency=self.at.emergency(index),
+            policy=policy,
+        )
+
+    def close_emergency(self, issuer: Pubkey, index: int) -> Instruction:
+        return self._make("close_emergency", {}, issuer=issuer, emergency=self.at.emergency(index))
+
+
+def _parameters(rules: Parameters) -> dict[str, object]:
+    return {
+        "voting_period": rules.voting_period,
+        "threshold_bp": rules.threshold_bp,
+        "quorum_bp": rules.quorum_bp,
+        "vote_change_allowed": rules.vote_change_allowed,
+    }
+
+
+def _variant(name: str) -> str:
+    """`emergency_ratification` -> `EmergencyRatification`."""
+    return "".join(word.capitalize() for word in name.split("_"))

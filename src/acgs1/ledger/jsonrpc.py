@@ -1,0 +1,75 @@
+"""Solana JSON-RPC over HTTP: one call, one answer.
+
+httpx rather than solana-py: the whole of what we need is a POST, httpx is in the process anyway, and solana-py 0.41
+brings thirteen more packages (a second HTTP stack among them). The conformance tests do drive the node with solana-py.
+"""
+
+import asyncio
+import itertools
+from typing import Any, Final
+
+import httpx
+
+from acgs1.ledger.errors import LedgerUnavailableError, RpcFailureError
+
+_READ_ATTEMPTS: Final = 3
+_NODE_UNHEALTHY: Final = -32005
+
+
+class JsonRpc:
+    """A connection to one endpoint. Close it, or use it as an async context manager."""
+
+    def __init__(self, url: str, *, timeout: float = 10.0, http: httpx.AsyncClient | None = None) -> None:
+        """`timeout` in seconds for each request. A given `http` client is used and not closed."""
+        self.url = url
+        self._owns = http is None
+        self._http = http or httpx.AsyncClient(timeout=timeout)
+        self._ids = itertools.count(1)
+
+    async def __aenter__(self) -> "JsonRpc":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._owns:
+            await self._http.aclose()
+
+    async def read(self, method: str, *params: object) -> Any:
+        """The result of a method without effects, tried three times over a failing connection.
+
+        Raises LedgerUnavailableError or RpcFailureError.
+        """
+        for attempt in range(1, _READ_ATTEMPTS + 1):
+            try:
+                return await self.call(method, *params)
+            except LedgerUnavailableError:
+                if attempt == _READ_ATTEMPTS:
+                    raise
+                await asyncio.sleep(0.1 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    async def call(self, method: str, *params: object) -> Any:
+        """The result of `method`, tried once. Raises LedgerUnavailableError or RpcFailureError."""
+        body = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
+        try:
+            response = await self._http.post(self.url, json=body)
+        except httpx.HTTPError as error:
+            raise LedgerUnavailableError(f"`{method}` at `{self.url}`: {error or type(error).__name__}") from error
+        if response.status_code == 429 or response.status_code >= 500:
+            raise LedgerUnavailableError(f"`{method}` at `{self.url}`: HTTP {response.status_code}")
+        try:
+            answer = response.json()
+        except ValueError:
+            raise LedgerUnavailableError(
+                f"`{method}` at `{self.url}`: HTTP {response.status_code} without a JSON body"
+            ) from None
+        if not isinstance(answer, dict) or ("error" not in answer and "result" not in answer):
+            raise LedgerUnavailableError(f"`{method}` at `{self.url}`: not a JSON-RPC answer")
+        if "error" in answer:
+            error = answer["error"]
+            if error.get("code") == _NODE_UNHEALTHY:
+                raise LedgerUnavailableError(f"`{method}` at `{self.url}`: {error.get('message')}")
+            raise RpcFailureError(f"`{method}`: {error.get('message')}", int(error.get("code", 0)), error.get("data"))
+        return answer["result"]

@@ -1,0 +1,283 @@
+"""Building, signing, sending and confirming transactions, so that an intent takes effect at most once.
+
+A transaction is known by its signature before it is sent. While its blockhash is valid it is only ever sent again as it is,
+byte for byte, and a landed signature of our own is recognised. Only when the ledger's height has passed the last at which it could
+land, and its history does not know the signature, is the intent signed anew.
+"""
+
+import asyncio
+import base64
+import json
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
+from solders.hash import Hash
+from solders.instruction import Instruction
+from solders.keypair import Keypair
+from solders.message import Message
+from solders.null_signer import NullSigner
+from solders.pubkey import Pubkey
+from solders.transaction import VersionedTransaction
+
+from acgs1.core.clock import Clock, SystemClock
+from acgs1.ledger.errors import (
+    LedgerError,
+    LedgerUnavailableError,
+    ProgramError,
+    RpcFailureError,
+    TransactionExpiredError,
+    TransactionFailedError,
+    TransactionUncertainError,
+)
+from acgs1.ledger.idl import Idl
+from acgs1.ledger.jsonrpc import JsonRpc
+
+_log = structlog.get_logger(__name__)
+
+_PREFLIGHT_FAILURE: Final = -32002
+_RANK: Final = {"processed": 0, "confirmed": 1, "finalized": 2}
+# A blockhash lives for about 60 s; one that is reused for a few seconds leaves nearly all of that to the transaction.
+_BLOCKHASH_REUSE_SECONDS: Final = 5.0
+_POLL_FIRST, _POLL_MAX = 0.05, 1.0
+_RESEND_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A transaction that landed and succeeded."""
+
+    signature: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnsignedTransaction:
+    """A transaction for wallets to sign: `transaction` is the wire form with empty signatures (base64).
+
+    It can land up to block height `last_valid_block_height`. `signers` are the addresses that have to sign, the payer first.
+    """
+
+    transaction: str
+    last_valid_block_height: int
+    signers: tuple[str, ...]
+
+
+class Sender:
+    """Sends transactions to one endpoint, confirmed at `commitment`."""
+
+    def __init__(
+        self,
+        rpc: JsonRpc,
+        *,
+        program: Pubkey,
+        idl: Idl,
+        commitment: str = "confirmed",
+        priority_percentile: int | None = None,
+        attempts: int = 3,
+        clock: Clock | None = None,
+    ) -> None:
+        """`priority_percentile` (0 to 100) of the fees lately paid for the same accounts is offered; None offers nothing."""
+        if commitment not in _RANK:
+            raise ValueError(f"commitment is one of {', '.join(_RANK)}, got `{commitment}`")
+        if priority_percentile is not None and not 0 <= priority_percentile <= 100:
+            raise ValueError(f"a percentile is from 0 to 100, got `{priority_percentile}`")
+        self._rpc = rpc
+        self._program = program
+        self._idl = idl
+        self._commitment = commitment
+        self._percentile = priority_percentile
+        self._attempts = attempts
+        self._clock = clock or SystemClock()
+        self._blockhash: tuple[Hash, int, float] | None = None
+
+    async def send(
+        self, instructions: Sequence[Instruction], signers: Sequence[Keypair], *, unit_limit: int = 60_000
+    ) -> Receipt:
+        """Land `instructions` in one transaction; the first signer pays. Returns when it has `commitment`.
+
+        Raises ProgramError (the governance program refused), TransactionFailedError (refused otherwise),
+        TransactionExpiredError (it can no longer land), TransactionUncertainError or LedgerUnavailableError.
+        """
+        payer = signers[0].pubkey()
+        full = [*await self._budget(instructions, unit_limit), *instructions]
+        distinct = list({s.pubkey(): s for s in signers}.values())
+        for attempt in range(self._attempts):
+            blockhash, last_valid = await self._recent_blockhash(fresh=attempt > 0)
+            message = Message.new_with_blockhash(full, payer, blockhash)
+            tx = VersionedTransaction(message, distinct)
+            receipt = await self._land(tx, bytes(tx), last_valid)
+            if receipt is not None:
+                return receipt
+            _log.info("transaction expired, signing anew", signature=str(tx.signatures[0]), attempt=attempt + 1)
+        raise TransactionExpiredError(f"not landed in {self._attempts} attempts with a fresh blockhash each")
+
+    async def prepare(self, instructions: Sequence[Instruction], payer: Pubkey) -> UnsignedTransaction:
+        """The transaction of `instructions` for wallets to sign."""
+        blockhash, last_valid = await self._recent_blockhash(fresh=True)
+        full = [*await self._budget(instructions, 60_000), *instructions]
+        message = Message.new_with_blockhash(full, payer, blockhash)
+        keys = message.account_keys[: message.header.num_required_signatures]
+        tx = VersionedTransaction(message, [NullSigner(k) for k in keys])
+        return UnsignedTransaction(base64.b64encode(bytes(tx)).decode(), last_valid, tuple(str(k) for k in keys))
+
+    async def submit(self, raw: bytes, last_valid_block_height: int) -> Receipt:
+        """Land a transaction that came back signed. Raises as `send` does, and TransactionFailedError where a
+        signature is missing or wrong."""
+        try:
+            tx = VersionedTransaction.from_bytes(raw)
+        except Exception as error:
+            raise TransactionFailedError(f"not a transaction: {error}", "SanitizeFailure") from None
+        if not all(tx.verify_with_results()):
+            raise TransactionFailedError("a signature is missing or wrong", "SignatureFailure")
+        receipt = await self._land(tx, raw, last_valid_block_height)
+        if receipt is None:
+            raise TransactionExpiredError("the transaction's blockhash is no longer valid; build it anew")
+        return receipt
+
+    async def await_signature(self, signature: str, timeout: float = 60.0) -> int:
+        """Wait until a transaction that somebody else sent has the commitment; returns its slot.
+
+        `timeout` in seconds. Raises TransactionFailedError, or TransactionExpiredError when the time is over.
+        """
+        until = self._clock.monotonic() + timeout
+        delay = _POLL_FIRST
+        while True:
+            answer = await self._rpc.read("getSignatureStatuses", [signature], {"searchTransactionHistory": False})
+            status = answer["value"][0]
+            if status is not None:
+                if status["err"] is not None:
+                    raise TransactionFailedError(f"the transaction failed: {json.dumps(status['err'])}", status["err"])
+                if _RANK[status.get("confirmationStatus") or "finalized"] >= _RANK[self._commitment]:
+                    return int(status["slot"])
+            if self._clock.monotonic() > until:
+                raise TransactionExpiredError(f"`{signature}` did not land within {timeout:g} s")
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _POLL_MAX)
+
+    # -- one signed transaction -------------------------------------------------------------------------------
+
+    async def _land(self, tx: VersionedTransaction, raw: bytes, last_valid: int) -> Receipt | None:
+        """Send until it lands or cannot any more (None)."""
+        signature = str(tx.signatures[0])
+        wire = base64.b64encode(raw).decode()
+        config = {"encoding": "base64", "preflightCommitment": self._commitment}
+        sent_at = -math.inf
+        known = False  # whether the node may have the transaction
+        delay = _POLL_FIRST
+        try:
+            while True:
+                if self._clock.monotonic() - sent_at >= _RESEND_SECONDS:
+                    sent_at = self._clock.monotonic()
+                    try:
+                        await self._rpc.call("sendTransaction", wire, config)
+                        known = True
+                    except LedgerUnavailableError as error:
+                        known = True
+                        _log.warning(
+                            "send not answered, looking for the signature", signature=signature, error=str(error)
+                        )
+                    except RpcFailureError as error:
+                        refused = await self._refused(error, tx, signature)
+                        if refused is not None and not known:
+                            raise refused from error
+                        if refused is None and not known and _error_of(error) == "BlockhashNotFound":
+                            return None
+                receipt = await self._status(signature, tx, history=False)
+                if receipt is not None:
+                    return receipt
+                height = await self._rpc.read("getBlockHeight", {"commitment": self._commitment})
+                if height > last_valid:
+                    # The history is asked after the height has passed: what it does not know now will never land.
+                    return await self._status(signature, tx, history=True)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _POLL_MAX)
+        except TransactionUncertainError:
+            raise
+        except LedgerUnavailableError as error:
+            if not known:
+                raise
+            raise TransactionUncertainError(error.detail, signature) from error
+
+    async def _refused(self, error: RpcFailureError, tx: VersionedTransaction, signature: str) -> LedgerError | None:
+        """What a refusal means; None where the transaction may still be (or have been) taken."""
+        if error.rpc_code != _PREFLIGHT_FAILURE:
+            return error
+        reason = _error_of(error)
+        if reason == "AlreadyProcessed":
+            return None  # our own signature has landed: the status says how
+        if reason == "BlockhashNotFound":
+            return None
+        data = error.data if isinstance(error.data, dict) else {}
+        return self.explain(reason, tx, data.get("logs") or ())
+
+    async def _status(self, signature: str, tx: VersionedTransaction, *, history: bool) -> Receipt | None:
+        answer = await self._rpc.read("getSignatureStatuses", [signature], {"searchTransactionHistory": history})
+        status = answer["value"][0]
+        if status is None:
+            return None
+        if status["err"] is not None:
+            raise self.explain(status["err"], tx)
+        # Old nodes leave confirmationStatus out for what is rooted.
+        reached = status.get("confirmationStatus") or "finalized"
+        if _RANK[reached] < _RANK[self._commitment]:
+            return None
+        return Receipt(signature, status["slot"])
+
+    def explain(self, error: Any, tx: VersionedTransaction, logs: Sequence[str] = ()) -> TransactionFailedError:
+        """The exception for a transaction error in Solana's JSON."""
+        if isinstance(error, dict) and "InstructionError" in error:
+            index, inner = error["InstructionError"]
+            program = tx.message.account_keys[tx.message.instructions[index].program_id_index]
+            if isinstance(inner, dict) and "Custom" in inner and program == self._program:
+                fault = self._idl.errors.get(inner["Custom"])
+                if fault is not None:
+                    return ProgramError(fault.name, fault.number, f"{fault.name}: {fault.message}", error, logs)
+            return TransactionFailedError(
+                f"instruction {index} of `{program}` failed: {json.dumps(inner)}" + _last_log(logs), error, logs
+            )
+        return TransactionFailedError(f"the transaction failed: {json.dumps(error)}", error, logs)
+
+    # -- blockhash and fee ------------------------------------------------------------------------------------
+
+    async def _recent_blockhash(self, *, fresh: bool) -> tuple[Hash, int]:
+        now = self._clock.monotonic()
+        if self._blockhash is None or fresh or now - self._blockhash[2] > _BLOCKHASH_REUSE_SECONDS:
+            value = (await self._rpc.read("getLatestBlockhash", {"commitment": self._commitment}))["value"]
+            self._blockhash = (Hash.from_string(value["blockhash"]), value["lastValidBlockHeight"], now)
+        return self._blockhash[0], self._blockhash[1]
+
+    async def _budget(self, instructions: Sequence[Instruction], unit_limit: int) -> list[Instruction]:
+        """Limit and price of compute units.
+
+        The limit carries a random excess: two equal intents signed over one blockhash would otherwise be one
+        transaction, and the second caller would be told of the first one's success.
+        """
+        budget = [set_compute_unit_limit(unit_limit + secrets.randbelow(1 << 17))]
+        if self._percentile is not None:
+            writable = {str(a.pubkey) for i in instructions for a in i.accounts if a.is_writable}
+            fees = await self._rpc.read("getRecentPrioritizationFees", sorted(writable)[:128])
+            price = percentile([f["prioritizationFee"] for f in fees], self._percentile)
+            if price:
+                budget.append(set_compute_unit_price(price))
+        return budget
+
+
+def percentile(values: Sequence[int], percent: int) -> int:
+    """The nearest-rank percentile of `values`; 0 for none."""
+    if not values:
+        return 0
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+def _error_of(error: RpcFailureError) -> Any:
+    return error.data.get("err") if isinstance(error.data, dict) else None
+
+
+def _last_log(logs: Sequence[str]) -> str:
+    return f" ({logs[-1]})" if logs else ""
