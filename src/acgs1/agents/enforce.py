@@ -142,7 +142,7 @@ class EnforcementPoint:
             context.get("reason", "no rule allows it")
         )
         way_on = " A person could approve it." if offer is not None else ""
-        decision_id = context.get("evaluation_id", context.get("decision_id"))
+        decision_id = context.get("evaluation_id")
         return Refused(
             call,
             "denied",

@@ -6,6 +6,7 @@ For replays, tests and dry runs. What is in force in a running system is decided
 from typing import Any
 
 from acgs1_kernel import Decision, Engine, EntityError, RequestError, parse_policies
+from pydantic import JsonValue
 
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.guards import guards_of
@@ -23,7 +24,7 @@ class RequestNotUnderstood(DomainError):
 class LocalDecisionPoint:
     """Decides under `policies` and `constitution`. Implements `DecisionPoint`; knows of no approvals.
 
-    A denial that a person's approval would turn has `approval_would_allow` in its context. Raises acgs1_kernel.KernelError for policies
+    Answers with the `reason`, `policies` and `principles` of a DecisionContext. Raises acgs1_kernel.KernelError for policies
     that are not valid under the constitution's schema.
     """
 
@@ -47,17 +48,25 @@ class LocalDecisionPoint:
         """
         decision = self._authorize(request, approved=False)
         policies = [*decision.reasons, *decision.guard]
-        context: dict[str, Any] = {
-            "reason": "allowed" if decision.allowed else ("policy" if policies else "no_policy_allows"),
-            "policies": policies,
-            "principles": sorted({self._principle_of[name] for name in policies if name in self._principle_of}),
+        context: dict[str, JsonValue] = {
+            "reason": self._reason(decision, request),
+            "policies": list[JsonValue](policies),
+            "principles": list[JsonValue](
+                sorted({self._principle_of[name] for name in policies if name in self._principle_of})
+            ),
         }
-        if decision.errors:
-            context["reason"] = "evaluation_error"
-            context["errors"] = list(decision.errors)
-        elif not decision.allowed and self._authorize(request, approved=True).allowed:
-            context["approval_would_allow"] = True
         return EvaluationResponse(decision=decision.allowed, context=context)
+
+    def _reason(self, decision: Decision, request: EvaluationRequest) -> str:
+        if decision.allowed:
+            return "allowed"
+        if decision.errors:
+            return "evaluation_error"
+        if self._authorize(request, approved=True).allowed:
+            return "approval_required"
+        if decision.guard:
+            return "constitution_forbids"
+        return "policy_forbids" if decision.reasons else "no_policy_permits"
 
     def _authorize(self, request: EvaluationRequest, *, approved: bool) -> Decision:
         subject, resource = request.subject, request.resource

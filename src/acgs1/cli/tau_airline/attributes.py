@@ -63,7 +63,7 @@ class Conversation:
     # --- facts ----------------------------------------------------------------------------------------------------------
 
     async def facts(self, call: ToolCall) -> Facts:
-        """Raises UnknownRecord for a reservation or customer that is not in the database, ArgumentsUnusable for arguments of a wrong kind."""
+        """Raises UnknownRecord for a reservation or customer that is not in the database, ArgumentsUnusable for unfit arguments."""
         try:
             return self._facts(call)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -76,11 +76,16 @@ class Conversation:
             return Facts(subject, Resource(type="Record", id=str(arguments[_LOOK_UPS[call.tool]])))
         if call.tool in _UPDATES:
             reservation = self._reservation(arguments["reservation_id"])
-            context = {"own": reservation["user_id"] == self._customer, **self._change(call.tool, arguments, reservation)}
+            context = {
+                "own": reservation["user_id"] == self._customer,
+                **self._change(call.tool, arguments, reservation),
+            }
             return Facts(subject, self._reservation_resource(reservation), context)
         if call.tool in {"book_reservation", "send_certificate"}:
             user = self._user(arguments["user_id"])
-            context = self._booking(arguments, user) if call.tool == "book_reservation" else self._goodwill(arguments, user)
+            context = (
+                self._booking(arguments, user) if call.tool == "book_reservation" else self._goodwill(arguments, user)
+            )
             resource = Resource(type="Customer", id=arguments["user_id"], properties={"membership": user["membership"]})
             return Facts(subject, resource, {"own": arguments["user_id"] == self._customer, **context})
         return Facts(subject, Resource(type="Desk", id="airline"))
@@ -107,7 +112,9 @@ class Conversation:
             return {
                 "flights_changed": now != wanted,
                 "route_kept": self._keeps_route(arguments["flights"], reservation),
-                "unbookable_segments": sum(self._status(f) != "available" for f in arguments["flights"] if _key(f) not in now),
+                "unbookable_segments": sum(
+                    self._status(f) != "available" for f in arguments["flights"] if _key(f) not in now
+                ),
                 "payments_outside_profile": int(arguments["payment_id"] not in profile),
                 "payment_kind": profile.get(arguments["payment_id"], {"source": "unknown"})["source"],
             }
@@ -148,7 +155,7 @@ class Conversation:
         covered: dict[str, set[int]] = {"cancelled": set(), "delayed": set(), "settled": set()}
         for number in user["reservations"]:
             reservation = self._reservation(number)
-            flights = self._settled.get(number, reservation["flights"])
+            flights: list[Record] = self._settled.get(number) or reservation["flights"]
             happened: set[str] = set()
             if any(self._status(flight) == "cancelled" for flight in flights):
                 happened.add("cancelled")
@@ -182,7 +189,7 @@ class Conversation:
         return user
 
     def _cabin(self, reservation: Record) -> str:
-        return self._cabins.get(reservation["reservation_id"], reservation["cabin"])
+        return str(self._cabins.get(reservation["reservation_id"]) or reservation["cabin"])
 
     def _extra_bags(self, user: str, cabin: str, passengers: int, bags: int) -> int:
         return max(0, bags - passengers * _FREE_BAGS[self._user(user)["membership"]][cabin])
@@ -192,7 +199,7 @@ class Conversation:
         return schedule["dates"].get(flight["date"], {}) if schedule is not None else {}
 
     def _status(self, flight: Record) -> str:
-        return self._day(flight).get("status", "unknown")
+        return str(self._day(flight).get("status", "unknown"))
 
     def _was_late(self, flight: Record) -> bool:
         """By any time: the policy that the data comes with does not say from which on a flight is late."""
@@ -210,14 +217,15 @@ class Conversation:
 
     def _keeps_route(self, flights: Sequence[Record], reservation: Record) -> bool:
         """Whether `flights` connect, start at the reservation's origin, reach its destination, and return if it is a round trip."""
-        schedules = [self._data["flights"].get(flight["flight_number"]) for flight in flights]
-        if not schedules or None in schedules:
+        schedules: list[Record] = [self._data["flights"].get(flight["flight_number"], {}) for flight in flights]
+        if not all(schedules):
             return False
-        stops = [schedules[0]["origin"], *(schedule["destination"] for schedule in schedules)]
-        connected = all(schedule["origin"] == stop for schedule, stop in zip(schedules, stops, strict=False))
+        stops = [reservation["origin"]]
+        for schedule in schedules:
+            if schedule["origin"] != stops[-1]:
+                return False
+            stops.append(schedule["destination"])
         origin, destination = reservation["origin"], reservation["destination"]
-        if not connected or stops[0] != origin:
-            return False
         if reservation["flight_type"] == "round_trip":
             return stops[-1] == origin and destination in stops[1:-1]
         return stops[-1] == destination

@@ -52,7 +52,9 @@ class Dataset:
         data = self.root / _AIRLINE / "data"
         self._flights: Record = _json(data / "flights.json")
         # Flights are never written by the tools; the rest is, and is unpickled afresh for every run: the cheapest deep copy there is.
-        self._mutable = pickle.dumps({"users": _json(data / "users.json"), "reservations": _json(data / "reservations.json")})
+        self._mutable = pickle.dumps(
+            {"users": _json(data / "users.json"), "reservations": _json(data / "reservations.json")}
+        )
         self._flights_before = pickle.dumps(self._flights)
         self.tools = _tools(self.root)
 
@@ -95,7 +97,9 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DatasetInvalid(f"`{path}` cannot be read ({error.strerror}); give the folder that holds `tau_bench/`") from error
+        raise DatasetInvalid(
+            f"`{path}` cannot be read ({error.strerror}); give the folder that holds `tau_bench/`"
+        ) from error
     except ValueError as error:
         raise DatasetInvalid(f"`{path}` is not JSON: {error}") from error
 

@@ -26,4 +26,4 @@ def reviewed() -> dict[str, Any]:
 
 
 def _text(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return files("acgs1.cli.tau_airline").joinpath(name).read_text(encoding="utf-8")

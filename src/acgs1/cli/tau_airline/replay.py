@@ -14,6 +14,9 @@ from acgs1.core.errors import DomainError
 
 AGENT = "airline-agent"
 
+_NO_RULE = {"invalid_request", "evaluation_error", "no_active_bundle", "emergency", "not_recorded"}
+"""Reasons of a denial that say nothing about the call: the decision point could not judge it."""
+
 
 class NoDecision(DomainError):
     """The decision point did not decide, so a replay would count its absence as denials."""
@@ -52,14 +55,18 @@ class _Timed:
         start = time.perf_counter()
         response = await self._decider.evaluate(request, approval=approval, deadline=deadline)
         self.seconds.append(time.perf_counter() - start)
+        reason = response.context.get("reason")
+        if not response.decision and reason in _NO_RULE:
+            raise NoDecision(f"`{request.action.name}` was not judged ({reason}): {response.context.get('detail', '')}")
         return response
 
 
 class Replay:
-    """Replays over `dataset`, asking `decider` before each call. `seconds` holds how long each decision took."""
+    """Replays over `dataset` as `agent`, asking `decider` before each call. `seconds` holds how long each decision took."""
 
-    def __init__(self, dataset: Dataset, decider: DecisionPoint, deadline: float = 5.0) -> None:
+    def __init__(self, dataset: Dataset, decider: DecisionPoint, *, agent: str = AGENT, deadline: float = 5.0) -> None:
         self._dataset = dataset
+        self._agent = agent
         self._decider = _Timed(decider)
         self._deadline = deadline
 
@@ -74,7 +81,7 @@ class Replay:
             point = EnforcementPoint(conversation.tools, conversation, self._decider, deadline=self._deadline)
             replayed: list[ReplayedCall] = []
             for index, call in enumerate(recorded.calls):
-                outcome = await point.call(ToolCall(call.tool, call.arguments, AGENT, recorded.customer))
+                outcome = await point.call(ToolCall(call.tool, call.arguments, self._agent, recorded.customer))
                 replayed.append(_replayed(recorded, index, outcome))
             yield replayed
 
@@ -91,5 +98,15 @@ def _replayed(run: RecordedRun, index: int, outcome: Executed | Refused) -> Repl
     elif isinstance(outcome.result, str) and outcome.result.startswith("Error"):
         tool_error = outcome.result
     return ReplayedCall(
-        run.task, run.trial, run.reward, index, call.tool, dict(call.arguments), what, principles, policies, tool_error, facts
+        run.task,
+        run.trial,
+        run.reward,
+        index,
+        call.tool,
+        dict(call.arguments),
+        what,
+        principles,
+        policies,
+        tool_error,
+        facts,
     )
