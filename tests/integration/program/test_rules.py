@@ -153,6 +153,21 @@ def test_a_principle_changes_by_the_very_instruction_that_was_voted_on() -> None
     assert principle["title"][: principle["title_len"]] == b"No harm at all"
 
 
+def test_an_amendment_cannot_undo_one_that_was_enacted_after_it_was_proposed() -> None:
+    rig = Rig()
+    members = rig.ready()
+    whole = rig.propose(members[0], "constitution", digest("one"))
+    other = rig.propose(members[0], "constitution", digest("other"))
+    ix = rig.ix.amend_principle(rig.payer.pubkey(), 0, "Title", digest("p"), digest("third"), other + 1)
+    single = rig.propose(members[0], "principle", content_hash(ix))
+    for proposal in (whole, other, single):
+        rig.carry(members[:2], proposal)
+    rig.must(rig.ix.enact(rig.payer.pubkey(), whole))
+    assert rig.send(rig.ix.enact(rig.payer.pubkey(), other)).error == "WrongConstitutionVersion"
+    assert rig.send(ix).error == "WrongConstitutionVersion"
+    assert rig.read(rig.at.governance)["constitution_hash"].hex() == digest("one")
+
+
 def test_parameters_change_by_vote_and_open_votes_keep_theirs() -> None:
     rig = Rig()
     members = rig.ready()
@@ -246,6 +261,20 @@ class TestEmergencies:
         )
         proposal = self.ballot(rig, members, "against", index=1)
         enact = rig.ix.enact(rig.payer.pubkey(), proposal, policy=policy, emergency=rig.at.emergency(0))
+        assert rig.send(enact).error == "ContentMismatch"
+
+    def test_no_vote_can_be_taken_on_an_action_before_there_is_one(self) -> None:
+        rig, members, policy = self.suspended()
+        rig.must(rig.ix.end_emergency(rig.emergency.pubkey(), 0, policy), rig.emergency)
+        beforehand = self.ballot(rig, members, "against", index=1)
+        rig.set_time(rig.now + 1)
+        rig.must(
+            rig.ix.emergency_action(
+                rig.emergency.pubkey(), 1, "suspend_policy", digest("policy"), digest("again"), HOUR
+            ),
+            rig.emergency,
+        )
+        enact = rig.ix.enact(rig.payer.pubkey(), beforehand, policy=policy, emergency=rig.at.emergency(1))
         assert rig.send(enact).error == "ContentMismatch"
 
     def test_a_freeze_stops_activation_until_it_expires(self) -> None:

@@ -34,6 +34,9 @@ pub fn authorize(
     if sys::sha256(&[ctx.data]) != proposal.content_hash {
         return Err(GovernanceError::ContentMismatch.into());
     }
+    if kind == ProposalKind::Principle {
+        proposal.check_base(governance.constitution_version)?;
+    }
     ProposalEnacted { index: proposal.index, kind: proposal.kind, content_hash: proposal.content_hash, at: now }.emit();
     Ok(())
 }

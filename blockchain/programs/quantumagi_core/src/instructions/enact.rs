@@ -130,6 +130,7 @@ fn amend_constitution(ctx: &Ctx<'_>, proposal: &mut Proposal, accounts: &mut Sub
     expect_absent(accounts.attestation, ctx.program_id)?;
     expect_absent(accounts.emergency, ctx.program_id)?;
     proposal.take_effect(ProposalKind::Constitution, at)?;
+    proposal.check_base(accounts.governance.constitution_version)?;
     let governance = &mut *accounts.governance;
     governance.amend(proposal.content_hash)?;
     governance.invariant()?;
@@ -165,6 +166,10 @@ fn resolve_emergency(ctx: &Ctx<'_>, proposal: &mut Proposal, accounts: &mut Subj
     proposal.take_effect(ProposalKind::EmergencyRatification, at)?;
 
     let emergency = load_mut!(Emergency, accounts.emergency, ctx);
+    // The address is known beforehand; nobody can vote on an action that nobody has taken yet.
+    if proposal.starts_at < emergency.issued_at {
+        return Err(GovernanceError::ContentMismatch.into());
+    }
     if !emergency.in_effect(at) {
         return Err(GovernanceError::EmergencyNotActive.into());
     }

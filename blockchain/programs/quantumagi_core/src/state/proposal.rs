@@ -154,6 +154,17 @@ impl Proposal {
         self.status == status as u8
     }
 
+    /// Checks that the constitution is still the one that the proposal set out to change. An amendment carries the hash
+    /// of the whole text; over another one it would undo what was amended in between.
+    #[inline(always)]
+    pub fn check_base(&self, constitution_version: u32) -> Result<(), ProgramError> {
+        if self.constitution_version == constitution_version {
+            Ok(())
+        } else {
+            Err(GovernanceError::WrongConstitutionVersion.into())
+        }
+    }
+
     /// Checks that this is an accepted proposal of `kind` in its time, and marks it as carried out.
     #[inline(always)]
     pub fn take_effect(&mut self, kind: ProposalKind, now: i64) -> Result<(), ProgramError> {
