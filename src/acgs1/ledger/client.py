@@ -380,11 +380,12 @@ class LedgerClient:
             return await sending
         except ProgramError as error:
             if error.name == "WrongOwner" and await self.get_member(wallet) is None:
-                fault = next(f for f in self.idl.errors.values() if f.name == "NotAMember")
-                raise ProgramError(
-                    fault.name, fault.number, f"`{wallet}` is not a member", error.error, error.logs
-                ) from error
+                raise self._renamed(error, "NotAMember", f"`{wallet}` is not a member") from error
             raise
+
+    def _renamed(self, error: ProgramError, name: str, detail: str) -> ProgramError:
+        fault = next(f for f in self.idl.errors.values() if f.name == name)
+        return ProgramError(fault.name, fault.number, detail, error.error, error.logs)
 
     async def finalize(self, payer: Keypair, proposal: int) -> Proposal:
         """End the vote and return the proposal as it then stands. Anybody may, once the window is over or the outcome
@@ -411,7 +412,14 @@ class LedgerClient:
         instruction = self.build.enact(
             payer.pubkey(), proposal, policy=policy, attestation=attestation, emergency=emergency
         )
-        return await self.send([instruction], [payer])
+        try:
+            return await self.send([instruction], [payer])
+        except ProgramError as error:
+            # As in `_as_member`: an attestation that does not exist is an account that is not the program's.
+            if error.name == "WrongOwner" and attestation and not await self.get_attestation(found.certificate_hash):
+                detail = f"certificate {found.certificate_hash} is not attested"
+                raise self._renamed(error, "AttestationMissing", detail) from error
+            raise
 
     async def cancel(self, proposer: Keypair, proposal: int) -> Receipt:
         return await self.send([self.build.cancel(proposer.pubkey(), proposal)], [proposer])
