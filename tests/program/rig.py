@@ -56,9 +56,9 @@ class Outcome:
 class Rig:
     """A fresh chain with the program and funded authorities."""
 
-    def __init__(self, program: Pubkey = PROGRAM) -> None:
+    def __init__(self, program: Pubkey = PROGRAM, *, mainnet: bool = False) -> None:
         self.program = program
-        self.svm = LiteSVM()
+        self.svm = LiteSVM().with_mainnet_features() if mainnet else LiteSVM()
         self.svm.add_program(program, SHIPPED.elf)  # pyright: ignore[reportOptionalMemberAccess]
         self.ix = Instructions(program, IDL)
         self.at = Addresses(program)

@@ -13,8 +13,9 @@ from program.rig import DAY, START, Rig, digest, keypair
 HOUR = 3_600
 
 
-def test_a_policy_takes_effect_by_proof_and_vote_and_the_rent_comes_back() -> None:
-    rig = Rig()
+@pytest.mark.parametrize("mainnet", [False, True], ids=["all features", "the features of mainnet"])
+def test_a_policy_takes_effect_by_proof_and_vote_and_the_rent_comes_back(mainnet: bool) -> None:
+    rig = Rig(mainnet=mainnet)
     members = rig.ready((1, 1, 1, 1, 1))
     before = rig.lamports(members[0].pubkey())
     proposal = rig.propose(members[0])
