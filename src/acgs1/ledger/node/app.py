@@ -139,7 +139,7 @@ async def _health(request: Request) -> Response:
     chain = node(request).chain
     healthy = chain.broken is None
     body = {
-        "status": "ok" if healthy else "failed",
+        "status": "healthy" if healthy else "unhealthy",
         "service": SERVICE,
         "version": __version__,
         "dependencies": {"journal": "ok" if healthy else str(chain.broken)},
