@@ -245,6 +245,28 @@ def proofs(law: Path, file: Path, out: Path, form: str, deadline: float) -> None
     sys.exit(1 if without or unproved else 0)
 
 
+@verify.command("ledger")
+@click.option("--steps", type=click.IntRange(1, 6), default=3, show_default=True, help="Actions of the state machine.")
+def ledger(steps: int) -> None:
+    """Check the vote's rules on the model of the ledger program, for all weights and every sequence of so many actions.
+
+    Exit status: 0 when every rule holds, 1 otherwise.
+    """
+    from acgs1.services.formal_verification.adapters.kernel.ledger_rules import LIMITS, rules, walk
+
+    marks = {True: "[green]holds[/]   ", False: "[red]fails[/]   ", None: "[yellow]unknown[/] "}
+    good = True
+    for name, program in rules(steps):
+        result = walk(name, program)
+        good = good and result.holds is True
+        _out.print(f"{marks[result.holds]} {escape(name)} ({result.paths} paths)")
+        if result.example is not None:
+            _out.print(f"          {result.example}", markup=False)
+    for name, program in LIMITS:
+        _out.print(f"[dim]limit[/]    {escape(name)}: no; {escape(walk(name, program).example or '')}")
+    sys.exit(0 if good else 1)
+
+
 @verify.command("certificate")
 @click.argument("file", type=_File)
 @click.option("--key", "public_key", metavar="KEY", help="The verifier key (base64url), from where you trust it.")

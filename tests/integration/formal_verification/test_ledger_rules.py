@@ -1,0 +1,71 @@
+"""The vote's rules hold on every path through the Python model of the ledger program."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from acgs1.ledger import model
+from acgs1.services.formal_verification.adapters.kernel import ledger_rules
+from acgs1.services.formal_verification.adapters.kernel.ledger_rules import LIMITS, Path, rules, walk
+
+
+@pytest.mark.parametrize(("name", "program"), rules(2), ids=[name for name, _ in rules(2)])
+def test_the_rule_holds_for_all_weights(name: str, program: Callable[[Path], None]):
+    result = walk(name, program)
+    assert result.holds is True, result
+    assert result.paths > 1 or program is ledger_rules._fits
+
+
+@pytest.mark.parametrize(("name", "program"), LIMITS, ids=[name for name, _ in LIMITS])
+def test_what_does_not_hold_is_shown_with_numbers(name: str, program: Callable[[Path], None]):
+    result = walk(name, program)
+    assert result.holds is False
+    assert result.example is not None
+    assert "more_against" in result.example
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [3, 4])
+def test_the_state_machine_holds_for_more_actions(steps: int):
+    name, program = rules(steps)[-1]
+    assert walk(name, program).holds is True
+
+
+def _noticed(monkeypatch: pytest.MonkeyPatch, attribute: str, value: Any, owner: Any = model) -> bool:
+    """Whether some rule fails once the model is changed so."""
+    monkeypatch.setattr(owner, attribute, value)
+    return any(walk(name, program).holds is False for name, program in rules(2))
+
+
+def test_a_threshold_that_rounds_down_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    def carries(votes_for: int, votes_against: int, threshold_bp: int) -> bool:
+        return votes_for > 0 and votes_for * 10_000 + 9_999 >= threshold_bp * (votes_for + votes_against)
+
+    assert _noticed(monkeypatch, "carries", carries)
+
+
+def test_an_early_decision_that_forgets_the_remaining_weight_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    assert _noticed(monkeypatch, "decided", model.Tally.outcome, model.Tally)
+
+
+def test_a_ballot_that_counts_twice_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    def vote(self: model.Governance, by: str, index: int, choice: str, now: int) -> None:
+        member, proposal = self.members[by], self.proposal(index)
+        if proposal.status != "active":
+            raise model.Refused("ProposalNotActive")
+        proposal.sides[choice] += member.weight
+        proposal.ballots[member.slot] = choice
+
+    assert _noticed(monkeypatch, "vote", vote, model.Governance)
+
+
+def test_every_path_of_a_program_is_walked():
+    seen: set[tuple[bool, bool, int]] = set()
+
+    def program(path: Path) -> None:
+        x = path.number("x", 0, 10)
+        seen.add((bool(x > 5), bool(x > 3), path.choose(2)))
+
+    assert walk("p", program).paths == 6
+    assert seen == {(a, b, c) for a, b in ((True, True), (False, True), (False, False)) for c in (0, 1)}
