@@ -1,0 +1,577 @@
+"""IntelligentCache: process memory, then Redis, then a database table, in front of whatever computes the value."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+
+from acgs1.core.clock import Clock, SystemClock
+from acgs1.optimizer.guard import GuardedLevel, LevelStats
+from acgs1.optimizer.levels import EVERYTHING, LONGEST_SECONDS, Record, SharedLevel, cache_key, scope, scopes_of
+from acgs1.optimizer.policy import CachePolicy
+from acgs1.optimizer.s3fifo import S3Fifo
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+# What a slot costs besides its payload: key, slot, index entries (measured with tracemalloc, rounded up).
+_SLOT_OVERHEAD: Final = 900
+
+_CLAIM_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 5.0
+
+
+@dataclass(slots=True)
+class OperationStats:
+    """Counts for one operation since the cache was made.
+
+    A call is one of: a hit in `hits[level]`, `stale` (served because a load failed), `joined` (shared another's load),
+    `loads` (loaded it), `errors` (the load failed and nothing could be served), or for `get` a `misses`.
+    """
+
+    hits: dict[str, int] = field(default_factory=dict[str, int])
+    misses: int = 0
+    loads: int = 0
+    joined: int = 0
+    stale: int = 0
+    errors: int = 0
+    refreshes: int = 0
+    load_seconds: float = 0.0
+    age_seconds: float = 0.0
+
+    @property
+    def hit_rate(self) -> float:
+        """Fraction of calls answered without computing anything; 0.0 before the first call."""
+        hits = sum(self.hits.values()) + self.stale + self.joined
+        calls = hits + self.loads + self.misses + self.errors
+        return hits / calls if calls else 0.0
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A value in process memory; all instants are monotonic seconds."""
+
+    value: Any
+    scopes: tuple[str, ...]
+    loaded: float
+    refresh_at: float
+    expires: float
+    stale_until: float
+    accesses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    key: str
+    service: str
+    operation: str
+    scopes: tuple[str, ...]
+    policy: CachePolicy
+    stats: OperationStats
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """A load that is under way. `overtaken`: an invalidation came meanwhile, so its value must not be kept.
+    `background`: it goes on though nobody waits. The future gives (what is kept, whether it is handed out as it is)."""
+
+    call: _Call
+    future: "asyncio.Future[tuple[Any, bool]]"
+    task: "asyncio.Task[None] | None" = None
+    waiters: int = 0
+    background: bool = False
+    overtaken: bool = False
+
+
+class IntelligentCache:
+    """A cache of three levels with single flight, early refresh, bounded staleness and tag invalidation.
+
+    Values are addressed by service, operation and params (plain JSON data), and by `version`: the hash of the policy
+    set or constitution that they depend on, so that a new version never sees an old value. Their policy is what
+    `declare` said, or `default`.
+
+    Nothing here makes a call fail that would succeed without a cache: a level that fails is skipped.
+    `start` connects the shared levels (before that, and without any, only process memory is used).
+    """
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int = 16 * 1024 * 1024,
+        levels: Sequence[SharedLevel] = (),
+        default: CachePolicy | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        owner: str = "cache",
+        recovery_seconds: float = 1.0,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._default = default or CachePolicy()
+        self._policies: dict[tuple[str, str], CachePolicy] = {}
+        self._stats: dict[tuple[str, str], OperationStats] = {}
+        self._slots: S3Fifo[_Slot] = S3Fifo(max_bytes, on_evict=self._unindex)
+        self._by_scope: dict[str, set[str]] = {}
+        self._flights: dict[str, _Flight] = {}
+        self._levels = [
+            GuardedLevel(
+                level,
+                owner=owner,
+                recovery_seconds=recovery_seconds,
+                heard=lambda name: self._apply([name]),
+                lost_track=lambda: self._apply([EVERYTHING]),
+            )
+            for level in levels
+        ]
+        self._epoch = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    def declare(self, service: str, operation: str, policy: CachePolicy) -> None:
+        """Cache the values of `operation` by `policy` from now on."""
+        self._policies[service, operation] = policy
+
+    async def start(self) -> None:
+        """Connect the shared levels. One that does not answer is left out until it does."""
+        for guarded in self._levels:
+            await guarded.start()
+
+    async def close(self) -> None:
+        """Stop loads in the background, finish the others and pending writes, and let go of every connection."""
+        self._closed = True
+        for flight in list(self._flights.values()):
+            if flight.background and flight.task is not None:
+                flight.task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_CLOSE_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        for guarded in self._levels:
+            await guarded.close()
+        self._slots.clear()
+        self._by_scope.clear()
+
+    async def get(
+        self, service: str, operation: str, params: object, *, version: str | None = None, tags: Sequence[str] = ()
+    ) -> Any | None:
+        """The cached value, or None. `tags` must be those that it was set with."""
+        call = self._call(service, operation, params, version, tags)
+        slot = self._fresh_slot(call)
+        if slot is not None:
+            return self._serve(call, slot)
+        epoch = self._epoch
+        found = await self._read_shared(call)
+        if found is not None and self._clock.now().timestamp() < found[1].expires:
+            guarded, record = found
+            kept = _decode_to_keep(call, record)
+            if kept is not None:
+                if epoch == self._epoch:
+                    self._keep(call, kept, record)
+                _count_hit(call, guarded.level.name)
+                return self._unpack(call, kept)
+        call.stats.misses += 1
+        return None
+
+    async def set(
+        self,
+        service: str,
+        operation: str,
+        params: object,
+        value: object,
+        *,
+        version: str | None = None,
+        tags: Sequence[str] = (),
+        ttl: float | None = None,
+    ) -> None:
+        """Cache `value`. An invalidation between the read it came from and this call goes unnoticed: where that matters
+        use `get_or_compute`, which notices."""
+        call = self._call(service, operation, params, version, tags)
+        positions = [guarded.level.position for guarded in self._levels]
+        packed = _pack(call, value)
+        if packed is not None:
+            kept, payload = packed
+            jittered = self._ttl(call, kept) if ttl is None else ttl
+            record = self._record(call, payload, 0.0, jittered)
+            self._keep(call, kept, record)
+            await self._write_shared(call, record, positions)
+
+    async def get_or_compute(
+        self,
+        service: str,
+        operation: str,
+        params: object,
+        compute: Callable[[], Awaitable[T]],
+        *,
+        version: str | None = None,
+        tags: Sequence[str] = (),
+    ) -> T:
+        """The cached value, or what `compute` returns, which is then cached.
+
+        However many callers ask at once, `compute` runs once (across processes too, where Redis is there). It runs in a
+        task of its own: a caller who is cancelled harms nobody; when the last one is, it is cancelled as well.
+        Raises what `compute` raises, unless a stale value may stand in (see CachePolicy).
+        """
+        call = self._call(service, operation, params, version, tags)
+        slot = self._fresh_slot(call)
+        if slot is not None:
+            if self._clock.monotonic() >= slot.refresh_at and call.key not in self._flights and not self._closed:
+                call.stats.refreshes += 1
+                self._take_off(call, compute, background=True)
+            return self._serve(call, slot)
+        flight = self._flights.get(call.key)
+        if flight is None:
+            flight = self._take_off(call, compute, background=False)
+        else:
+            call.stats.joined += 1
+        return await self._join(flight)
+
+    async def invalidate(
+        self, *, service: str | None = None, operation: str | None = None, tags: Sequence[str] = ()
+    ) -> None:
+        """Forget every value that matches: of this service, of this operation, with any of these tags.
+
+        On return this process and the shared levels have forgotten them; other processes follow within 100 ms. A load
+        that is under way gives its value to those who already wait for it and to nobody else. A shared level that cannot
+        be reached is owed the invalidation and not read before it has it.
+        Raises ValueError when nothing is named: that is what `clear` is for.
+        """
+        if service is None and operation is None and not tags:
+            raise ValueError("name a service, an operation or tags; `clear` forgets everything")
+        scopes = [scope(service, operation, tag) for tag in tags] or [scope(service, operation)]
+        await self._invalidate(scopes)
+
+    async def clear(self) -> None:
+        """Forget everything, on every level and in every process."""
+        await self._invalidate([EVERYTHING])
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes in process memory, by the cache's own book-keeping."""
+        return self._slots.weight
+
+    @property
+    def entries(self) -> int:
+        return len(self._slots)
+
+    @property
+    def evictions(self) -> int:
+        return self._slots.evictions
+
+    @property
+    def operations(self) -> Mapping[tuple[str, str], OperationStats]:
+        """Counts by (service, operation)."""
+        return self._stats
+
+    @property
+    def level_stats(self) -> Mapping[str, LevelStats]:
+        """Counts by name of the shared level."""
+        return {guarded.level.name: guarded.stats for guarded in self._levels}
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    # -- calls --
+
+    def _call(self, service: str, operation: str, params: object, version: str | None, tags: Sequence[str]) -> _Call:
+        name = (service, operation)
+        stats = self._stats.get(name)
+        if stats is None:
+            stats = self._stats[name] = OperationStats()
+        return _Call(
+            cache_key(service, operation, version, params),
+            service,
+            operation,
+            scopes_of(service, operation, tags),
+            self._policies.get(name, self._default),
+            stats,
+        )
+
+    def _fresh_slot(self, call: _Call) -> _Slot | None:
+        slot = self._slots.get(call.key)
+        return slot if slot is not None and self._clock.monotonic() < slot.expires else None
+
+    def _serve(self, call: _Call, slot: _Slot) -> Any:
+        slot.accesses += 1
+        call.stats.age_seconds += self._clock.monotonic() - slot.loaded
+        _count_hit(call, "local")
+        return self._unpack(call, slot.value)
+
+    def _unpack(self, call: _Call, kept: Any) -> Any:
+        """What a caller gets of what is kept: a copy of its own, unless the policy says that all may have the same."""
+        if call.policy.codec is None or call.policy.hand_out_same:
+            return kept
+        return call.policy.codec.decode(kept)
+
+    # -- loads --
+
+    def _take_off(self, call: _Call, compute: Callable[[], Awaitable[Any]], *, background: bool) -> _Flight:
+        loop = asyncio.get_running_loop()
+        flight = _Flight(call, loop.create_future(), background=background)
+        # Its outcome may find nobody waiting; that is no error to report at exit.
+        flight.future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._flights[call.key] = flight
+        flight.task = loop.create_task(self._fly(flight, compute), name=f"cache-{call.service}-{call.operation}")
+        self._tasks.add(flight.task)
+        flight.task.add_done_callback(self._tasks.discard)
+        return flight
+
+    async def _join(self, flight: _Flight) -> Any:
+        flight.waiters += 1
+        try:
+            kept, as_it_is = await asyncio.shield(flight.future)
+        finally:
+            flight.waiters -= 1
+            if not flight.waiters and not flight.background and not flight.future.done() and flight.task:
+                self._withdraw(flight)
+                flight.task.cancel()
+        return kept if as_it_is else self._unpack(flight.call, kept)
+
+    def _withdraw(self, flight: _Flight) -> None:
+        """Nobody joins it any more."""
+        if self._flights.get(flight.call.key) is flight:
+            del self._flights[flight.call.key]
+
+    def _land(self, flight: _Flight, kept: Any, *, as_it_is: bool = False) -> None:
+        """Give those who wait their value. What remains to be done runs on without them."""
+        self._withdraw(flight)
+        flight.background = True
+        if not flight.future.done():
+            flight.future.set_result((kept, as_it_is))
+
+    async def _fly(self, flight: _Flight, compute: Callable[[], Awaitable[Any]]) -> None:
+        call = flight.call
+        claim: tuple[GuardedLevel, str] | None = None
+        try:
+            found = await self._read_shared(call)
+            if found is None and call.policy.shared:
+                claim, found = await self._claim_or_await(call)
+            if found is not None and self._adopt(flight, *found):
+                return
+            await self._load(flight, compute, found[1] if found else None)
+        except Exception as error:  # noqa: BLE001 - it belongs to those who wait
+            call.stats.errors += 1
+            self._withdraw(flight)
+            if not flight.future.done():
+                flight.future.set_exception(error)
+            if flight.background:
+                _log.warning("refresh of %s.%s failed: %s", call.service, call.operation, type(error).__name__)
+        finally:
+            self._withdraw(flight)
+            flight.future.cancel()
+            if claim is not None:
+                await claim[0].release(call.key, claim[1])
+
+    def _adopt(self, flight: _Flight, guarded: GuardedLevel, record: Record) -> bool:
+        """Take over what a shared level has, if it is fresh and newer than what is here."""
+        call = flight.call
+        slot = self._slots.peek(call.key)
+        wall, monotonic = self._clock.now().timestamp(), self._clock.monotonic()
+        if record.expires <= wall:
+            return False
+        if slot is not None and monotonic < slot.expires and record.created <= wall - (monotonic - slot.loaded):
+            return False
+        kept = _decode_to_keep(call, record)
+        if kept is None:
+            return False
+        if not flight.overtaken:
+            self._keep(call, kept, record)
+        _count_hit(call, guarded.level.name)
+        self._land(flight, kept)
+        return True
+
+    async def _load(self, flight: _Flight, compute: Callable[[], Awaitable[Any]], stale: Record | None) -> None:
+        call = flight.call
+        # Taken before the computation reads anything: see the invariant in `levels`.
+        positions = [guarded.level.position for guarded in self._levels]
+        started = self._clock.monotonic()
+        try:
+            value = await compute()
+        except Exception as error:
+            kept = None if flight.overtaken else self._stale(call, stale)
+            if kept is None:
+                raise
+            call.stats.stale += 1
+            _log.warning("%s.%s: stale value served: %s", call.service, call.operation, type(error).__name__)
+            self._land(flight, kept)
+            return
+        seconds = self._clock.monotonic() - started
+        call.stats.loads += 1
+        call.stats.load_seconds += seconds
+        packed = _pack(call, value)
+        if packed is None or flight.overtaken:
+            self._land(flight, value if packed is None else packed[0], as_it_is=packed is None)
+            return
+        kept, payload = packed
+        record = self._record(call, payload, seconds, self._ttl(call, kept))
+        self._keep(call, kept, record)
+        self._land(flight, kept)
+        await self._write_shared(call, record, positions)
+
+    def _stale(self, call: _Call, record: Record | None) -> Any | None:
+        slot = self._slots.peek(call.key)
+        if slot is not None and self._clock.monotonic() < slot.stale_until:
+            return slot.value
+        if record is not None and self._clock.now().timestamp() < record.stale_until:
+            return _decode_to_keep(call, record)
+        return None
+
+    async def _claim_or_await(
+        self, call: _Call
+    ) -> tuple[tuple[GuardedLevel, str] | None, tuple[GuardedLevel, Record] | None]:
+        """Claim the right to compute, or wait for the process that has it: the claim, and what it has stored meanwhile.
+
+        The first level that can be reached arbitrates. A claim ends by itself after `_CLAIM_SECONDS`, so that a process
+        which died delays the others at most that long; after it everybody computes.
+        """
+        guarded = next((guarded for guarded in self._levels if guarded.usable), None)
+        waited = False
+        pause = 0.002
+        deadline = self._clock.monotonic() + _CLAIM_SECONDS
+        while guarded is not None and guarded.usable and self._clock.monotonic() < deadline:
+            token = await guarded.claim(call.key, _CLAIM_SECONDS)
+            if token is not None:
+                # Whoever had the claim before may have stored the value since the last look.
+                return (guarded, token), await self._read_shared(call) if waited else None
+            waited = True
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.05)
+            found = await self._read_shared(call)
+            if found is not None and found[1].expires > self._clock.now().timestamp():
+                return None, found
+        return None, None
+
+    # -- keeping --
+
+    def _ttl(self, call: _Call, kept: Any) -> float:
+        rule = call.policy.adaptive
+        if rule is None:
+            ttl = call.policy.ttl
+        else:
+            slot = self._slots.peek(call.key)
+            if slot is not None:
+                rule.observe_load(
+                    age=self._clock.monotonic() - slot.loaded, changed=slot.value != kept, accesses=slot.accesses
+                )
+            ttl = rule.ttl()
+        return ttl * (1 - call.policy.jitter * self._rng.random())
+
+    def _record(self, call: _Call, payload: bytes, load_seconds: float, ttl: float) -> Record:
+        now = self._clock.now().timestamp()
+        expires = now + min(ttl, LONGEST_SECONDS)
+        stale_until = min(expires + call.policy.stale_if_error, now + LONGEST_SECONDS)
+        return Record(payload, now, expires, stale_until, load_seconds, 0)
+
+    def _keep(self, call: _Call, kept: Any, record: Record) -> None:
+        """Put it into process memory, where time is monotonic: a wall clock that jumps back must not prolong a life."""
+        now, wall = self._clock.monotonic(), self._clock.now().timestamp()
+        life = record.expires - record.created
+        left = min(record.expires - wall, life)
+        stale_left = min(record.stale_until - wall, record.stale_until - record.created)
+        slot = _Slot(
+            value=kept,
+            scopes=call.scopes,
+            loaded=now - max(0.0, wall - record.created),
+            refresh_at=now + left - life * call.policy.refresh_ahead,
+            expires=now + left,
+            stale_until=now + stale_left,
+        )
+        weight = len(record.payload) if call.policy.weigh is None else call.policy.weigh(kept)
+        self._forget(call.key)
+        if self._slots.set(call.key, slot, weight + _SLOT_OVERHEAD):
+            for name in call.scopes:
+                self._by_scope.setdefault(name, set()).add(call.key)
+
+    def _forget(self, key: str) -> None:
+        slot = self._slots.remove(key)
+        if slot is not None:
+            self._unindex(key, slot)
+
+    def _unindex(self, key: str, slot: _Slot) -> None:
+        for name in slot.scopes:
+            keys = self._by_scope.get(name)
+            if keys is not None:
+                keys.discard(key)
+                if not keys:
+                    del self._by_scope[name]
+
+    async def _read_shared(self, call: _Call) -> tuple[GuardedLevel, Record] | None:
+        """The first valid record of the shared levels, a fresh one if any has that; the levels above it get it too."""
+        if not call.policy.shared:
+            return None
+        expired: tuple[GuardedLevel, Record] | None = None
+        for index, guarded in enumerate(self._levels):
+            if not guarded.usable:
+                continue
+            positions = [upper.level.position for upper in self._levels[:index]]
+            record = await guarded.read(call.key, call.scopes)
+            if record is None:
+                continue
+            if record.expires <= self._clock.now().timestamp():
+                expired = expired or (guarded, record)
+                continue
+            for upper, position in zip(self._levels, positions, strict=False):
+                # Positions of different levels do not compare, so the record takes the one from before it was read.
+                await upper.write(call.key, replace(record, position=position))
+            return guarded, record
+        return expired
+
+    async def _write_shared(self, call: _Call, record: Record, positions: Sequence[int]) -> None:
+        if not call.policy.shared:
+            return
+        for guarded, position in zip(self._levels, positions, strict=True):
+            await guarded.write(call.key, replace(record, position=position))
+
+    # -- invalidation --
+
+    async def _invalidate(self, scopes: Sequence[str]) -> None:
+        self._apply(scopes)
+        # The lowest level first: who has heard of it from an upper level finds the lower ones clean, and can carry nothing
+        # outdated upwards.
+        for guarded in reversed(self._levels):
+            await guarded.invalidate(scopes)
+        # Once more: between the two, somebody here may have read the old value from a shared level.
+        if self._levels:
+            self._apply(scopes)
+
+    def _apply(self, scopes: Sequence[str]) -> None:
+        self._epoch += 1
+        for name in scopes:
+            for key in list(self._by_scope.get(name, ())):
+                self._forget(key)
+            for flight in [flight for flight in self._flights.values() if name in flight.call.scopes]:
+                flight.overtaken = True
+                self._withdraw(flight)
+
+
+def _count_hit(call: _Call, level: str) -> None:
+    call.stats.hits[level] = call.stats.hits.get(level, 0) + 1
+
+
+def _pack(call: _Call, value: Any) -> tuple[Any, bytes] | None:
+    """What process memory and the shared levels keep of `value`; None when it is not to be kept."""
+    policy = call.policy
+    if value is None or (policy.cacheable is not None and not policy.cacheable(value)):
+        return None
+    if policy.codec is None:
+        return value, b""
+    try:
+        payload = policy.codec.encode(value)
+    except (TypeError, ValueError) as error:
+        _log.error("%s.%s is not cached: its codec refuses it: %s", call.service, call.operation, error)
+        return None
+    return (value if policy.hand_out_same else payload), payload
+
+
+def _decode_to_keep(call: _Call, record: Record) -> Any | None:
+    """What process memory keeps of a shared record; None when it cannot be read (any more)."""
+    codec = call.policy.codec
+    if codec is None:  # INVARIANT: what is shared has a codec (CachePolicy refuses anything else)
+        return None
+    try:
+        value = codec.decode(record.payload)
+    except (TypeError, ValueError) as error:
+        _log.warning("%s.%s: unreadable shared value ignored: %s", call.service, call.operation, type(error).__name__)
+        return None
+    return value if call.policy.hand_out_same else record.payload

@@ -1,0 +1,197 @@
+"""The database as a shared cache level: one table of records, one of scope positions. SQLite file or PostgreSQL schema.
+
+The tables are made here and not by migrations: what they hold may be thrown away at any time.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+
+from acgs1.core.clock import Clock, SystemClock
+from acgs1.kit.db import Database
+from acgs1.optimizer.levels import EVERYTHING, Record
+
+_log = logging.getLogger(__name__)
+
+_tables = sa.MetaData()
+
+RECORDS = sa.Table(
+    "cache_record",
+    _tables,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.Column("created", sa.Float(53), nullable=False),
+    sa.Column("expires", sa.Float(53), nullable=False),
+    sa.Column("stale_until", sa.Float(53), nullable=False, index=True),
+    sa.Column("load_seconds", sa.Float(53), nullable=False),
+    sa.Column("position", sa.BigInteger, nullable=False),
+)
+
+SCOPES = sa.Table(
+    "cache_scope",
+    _tables,
+    sa.Column("scope", sa.String(400), primary_key=True),
+    sa.Column("position", sa.BigInteger, nullable=False, index=True),
+)
+
+
+class DatabaseLevel:
+    """A SharedLevel in a database that this object owns.
+
+    Invalidations by other processes are looked for every `poll_seconds` (on SQLite by asking for `data_version` first,
+    which costs microseconds while nothing has changed).
+    """
+
+    name = "database"
+
+    def __init__(
+        self, database: Database, *, clock: Clock | None = None, timeout: float = 0.5, poll_seconds: float = 0.05
+    ) -> None:
+        self.timeout = timeout
+        self.position = 0
+        self._database = database
+        self._clock = clock or SystemClock()
+        self._poll_seconds = poll_seconds
+        self._seen = 0
+        self._own: set[tuple[str, int]] = set()
+        self._following: asyncio.Task[None] | None = None
+        if database.is_sqlite:
+            # A power cut may cost the last records, which can be computed again; an fsync per write would cost more.
+            event.listen(database.engine.sync_engine, "connect", _relax)
+
+    async def start(self, heard: Callable[[str], None], lost_track: Callable[[], None]) -> None:
+        del lost_track  # positions are in the table: nothing is missed, only heard late
+        async with self._database.transaction() as session:
+            await (await session.connection()).run_sync(_tables.create_all)
+        async with self._database.reading() as session:
+            self._seen = self.position = (await session.scalar(sa.select(sa.func.max(SCOPES.c.position)))) or 0
+        self._following = asyncio.create_task(self._follow(heard), name="cache-database-feed")
+
+    async def close(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._following
+        await self._database.close()
+
+    async def ping(self) -> None:
+        await self._database.ping()
+
+    async def read(self, key: str, scopes: Sequence[str]) -> Record | None:
+        moved = sa.select(sa.func.max(SCOPES.c.position)).where(SCOPES.c.scope.in_(scopes)).scalar_subquery()
+        async with self._database.reading() as session:
+            row = (await session.execute(sa.select(RECORDS, moved.label("moved")).where(RECORDS.c.key == key))).first()
+        if row is None or (row.moved or 0) > row.position or row.stale_until <= self._clock.now().timestamp():
+            return None
+        return Record(row.payload, row.created, row.expires, row.stale_until, row.load_seconds, row.position)
+
+    async def write(self, records: Sequence[tuple[str, Record]]) -> None:
+        # The last one wins, as it would one by one; PostgreSQL refuses two of a key in one statement.
+        rows = {
+            key: {
+                "key": key,
+                "payload": record.payload,
+                "created": record.created,
+                "expires": record.expires,
+                "stale_until": record.stale_until,
+                "load_seconds": record.load_seconds,
+                "position": record.position,
+            }
+            for key, record in records
+        }
+        insert = self._insert(RECORDS).values(list(rows.values()))
+        replaced = {column.name: insert.excluded[column.name] for column in RECORDS.c if column.name != "key"}
+        async with self._database.transaction() as session:
+            await session.execute(
+                # A record computed before an invalidation must not replace one computed after it.
+                insert.on_conflict_do_update(
+                    index_elements=["key"], set_=replaced, where=RECORDS.c.position <= insert.excluded.position
+                )
+            )
+            now = self._clock.now().timestamp()
+            await session.execute(RECORDS.delete().where(RECORDS.c.stale_until <= now))
+
+    async def invalidate(self, scopes: Sequence[str]) -> None:
+        async with self._database.transaction() as session:
+            if not self._database.is_sqlite:
+                # Positions must become visible in their order, or a follower would skip one.
+                await session.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('acgs_cache_scope'))"))
+            newest = (await session.scalar(sa.select(sa.func.max(SCOPES.c.position)))) or 0
+            # Microseconds, so that positions go on rising even after the table was lost.
+            position = max(newest + 1, int(self._clock.now().timestamp() * 1_000_000))
+            insert = self._insert(SCOPES).values(
+                [{"scope": name, "position": position} for name in dict.fromkeys(scopes)]
+            )
+            await session.execute(
+                insert.on_conflict_do_update(index_elements=["scope"], set_={"position": insert.excluded.position})
+            )
+            if EVERYTHING in scopes:
+                await session.execute(RECORDS.delete())
+            self._own.update((name, position) for name in scopes)
+        self.position = max(self.position, position)
+
+    async def claim(self, key: str, seconds: float) -> str | None:
+        # Computing twice is cheaper than two more write transactions per load; Redis arbitrates where it is there.
+        del key, seconds
+        return "unarbitrated"
+
+    async def release(self, key: str, token: str) -> None:
+        del key, token
+
+    def _insert(self, table: sa.Table) -> Any:
+        return sqlite.insert(table) if self._database.is_sqlite else postgresql.insert(table)
+
+    async def _follow(self, heard: Callable[[str], None]) -> None:
+        version = 0
+        with contextlib.ExitStack() as closing:
+            watch = self._watch(closing)
+            while True:
+                await asyncio.sleep(self._poll_seconds)
+                if watch is not None:
+                    # Reads a counter in shared memory; no lock, no I/O. It moves with every commit by others.
+                    before, version = version, watch()
+                    if version == before:
+                        continue
+                await self._catch_up(heard)
+
+    def _watch(self, closing: contextlib.ExitStack) -> Callable[[], int] | None:
+        path = self._database.engine.url.database
+        if not self._database.is_sqlite or not path:
+            return None
+        connection = closing.enter_context(contextlib.closing(sqlite3.connect(path, timeout=0)))
+        return lambda: connection.execute("PRAGMA data_version").fetchone()[0]
+
+    async def _catch_up(self, heard: Callable[[str], None]) -> None:
+        try:
+            async with self._database.reading() as session:
+                rows = (
+                    await session.execute(
+                        sa.select(SCOPES.c.scope, SCOPES.c.position)
+                        .where(SCOPES.c.position > self._seen)
+                        .order_by(SCOPES.c.position)
+                    )
+                ).all()
+        except (SQLAlchemyError, OSError) as error:
+            _log.info("cache invalidations cannot be read now: %s", type(error).__name__)
+            return
+        for row in rows:
+            self._seen = max(self._seen, row.position)
+            if (row.scope, row.position) in self._own:
+                self._own.discard((row.scope, row.position))
+            else:
+                heard(row.scope)
+        self.position = max(self.position, self._seen)
+
+
+def _relax(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.close()

@@ -1,0 +1,50 @@
+"""The optimizer's counts as Prometheus metrics, read when they are scraped: the hot paths only add to integers."""
+
+from collections.abc import Iterable
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from acgs1.optimizer.cache import IntelligentCache
+
+
+class CacheCollector(Collector):
+    """`acgs_cache_*`. Labels are bounded by what the code declares: service, operation, level."""
+
+    def __init__(self, cache: IntelligentCache) -> None:
+        self._cache = cache
+
+    def collect(self) -> Iterable[Metric]:
+        names = ["service", "operation"]
+        hits = CounterMetricFamily("acgs_cache_hits", "Calls answered from a level", labels=[*names, "level"])
+        misses = CounterMetricFamily("acgs_cache_misses", "Look-ups that found nothing", labels=names)
+        loads = CounterMetricFamily("acgs_cache_loads", "Values computed", labels=names)
+        seconds = CounterMetricFamily("acgs_cache_load_seconds", "Time spent computing", labels=names)
+        joined = CounterMetricFamily("acgs_cache_joined", "Calls that shared another's load", labels=names)
+        stale = CounterMetricFamily("acgs_cache_stale", "Stale values served after a failed load", labels=names)
+        errors = CounterMetricFamily("acgs_cache_errors", "Loads that failed with nothing to serve", labels=names)
+        age = CounterMetricFamily("acgs_cache_served_age_seconds", "Sum of the ages of local hits", labels=names)
+        for name, stats in self._cache.operations.items():
+            for level, count in stats.hits.items():
+                hits.add_metric([*name, level], count)
+            for family, value in (
+                (misses, stats.misses),
+                (loads, stats.loads),
+                (seconds, stats.load_seconds),
+                (joined, stats.joined),
+                (stale, stats.stale),
+                (errors, stats.errors),
+                (age, stats.age_seconds),
+            ):
+                family.add_metric(list(name), value)
+        yield from (hits, misses, loads, seconds, joined, stale, errors, age)
+        yield GaugeMetricFamily("acgs_cache_bytes", "Bytes held in process memory", value=self._cache.bytes_held)
+        yield GaugeMetricFamily("acgs_cache_entries", "Values held in process memory", value=self._cache.entries)
+        yield CounterMetricFamily("acgs_cache_evictions", "Values that lost their room", value=self._cache.evictions)
+        failures = CounterMetricFamily("acgs_cache_level_failures", "Failed calls to a shared level", labels=["level"])
+        dropped = CounterMetricFamily("acgs_cache_dropped_writes", "Writes to a shared level dropped", labels=["level"])
+        for level, stats in self._cache.level_stats.items():
+            failures.add_metric([level], stats.failures)
+            dropped.add_metric([level], stats.dropped_writes)
+        yield from (failures, dropped)

@@ -1,0 +1,90 @@
+"""The performance optimizer of one process: its cache and its batch processor, made once and closed once."""
+
+from typing import Any
+
+from acgs1.core.errors import DomainError
+from acgs1.kit.home import Home
+from acgs1.kit.settings import PlatformSettings
+from acgs1.optimizer.batching import AsyncBatchProcessor
+from acgs1.optimizer.cache import IntelligentCache
+from acgs1.optimizer.levels import SharedLevel
+
+
+class NotInitialized(DomainError):
+    """`await optimizer.initialize()` comes before anything else."""
+
+    code = "optimizer_not_initialized"
+    title = "The performance optimizer has not been initialized"
+
+
+class PerformanceOptimizer:
+    """`initialize` connects the shared levels that the settings name (the database always), `close` lets go of them."""
+
+    def __init__(self, settings: PlatformSettings | None = None) -> None:
+        self._settings = settings
+        self._cache: IntelligentCache | None = None
+        self._batches: AsyncBatchProcessor | None = None
+        self._collector: Any = None
+
+    @property
+    def cache(self) -> IntelligentCache:
+        """Raises NotInitialized before `initialize` and after `close`."""
+        if self._cache is None:
+            raise NotInitialized("call `await get_performance_optimizer().initialize()` first")
+        return self._cache
+
+    @property
+    def batches(self) -> AsyncBatchProcessor:
+        """Raises NotInitialized before `initialize` and after `close`."""
+        if self._batches is None:
+            raise NotInitialized("call `await get_performance_optimizer().initialize()` first")
+        return self._batches
+
+    async def initialize(self) -> None:
+        """Make the cache and the batch processor. A shared level that does not answer joins later. Idempotent."""
+        if self._cache is not None:
+            return
+        # Imported here: a process that only batches need not load the database and the metrics.
+        from prometheus_client import REGISTRY
+
+        from acgs1.optimizer.metrics import CacheCollector
+
+        self._cache = IntelligentCache(levels=_levels(self._settings or PlatformSettings()))
+        self._batches = AsyncBatchProcessor()
+        await self._cache.start()
+        self._collector = CacheCollector(self._cache)
+        REGISTRY.register(self._collector)
+
+    async def close(self) -> None:
+        """Finish what was taken on and let go. Idempotent; `initialize` may follow."""
+        if self._cache is None or self._batches is None:
+            return
+        from prometheus_client import REGISTRY
+
+        REGISTRY.unregister(self._collector)
+        cache, batches = self._cache, self._batches
+        self._cache = self._batches = None
+        await batches.close()
+        await cache.close()
+
+
+def _levels(settings: PlatformSettings) -> list[SharedLevel]:
+    from acgs1.kit.db import Database
+    from acgs1.optimizer.database_level import DatabaseLevel
+
+    if settings.database_url is not None:
+        database = Database(settings.database_url.get_secret_value(), schema="acgs_cache", pool_size=2)
+    else:
+        database = Database(f"sqlite+aiosqlite:///{Home(settings.home).cache / 'shared.sqlite3'}", pool_size=2)
+    return [DatabaseLevel(database)]
+
+
+_process: PerformanceOptimizer | None = None
+
+
+def get_performance_optimizer(settings: PlatformSettings | None = None) -> PerformanceOptimizer:
+    """The optimizer of this process. `settings` counts on the first call only; the default is the environment's."""
+    global _process  # noqa: PLW0603 - one per process is what it is for
+    if _process is None:
+        _process = PerformanceOptimizer(settings)
+    return _process
