@@ -16,7 +16,6 @@ from starlette.websockets import WebSocket
 
 from acgs1 import __version__
 from acgs1.core.clock import Clock, SystemClock
-
 from acgs1.ledger.node.chain import Chain
 from acgs1.ledger.node.journal import Journal
 from acgs1.ledger.node.pubsub import PubSub

@@ -79,7 +79,7 @@ class Machine:
         )
         # LiteSVM's own faucet has a fresh key in every instance: take its money away, ours is in the genesis.
         # (`airdrop_pubkey` is declared a property and is a method in solders 0.29.)
-        foreign = cast(Callable[[], Pubkey], self._svm.airdrop_pubkey)()
+        foreign = cast("Callable[[], Pubkey]", self._svm.airdrop_pubkey)()
         self._svm.set_account(foreign, Account(0, b"", _NO_PROGRAM))
         self._svm.set_epoch_schedule(EpochSchedule.without_warmup())
         self._slot = -1

@@ -1,6 +1,7 @@
 """Running a node: the HTTP port, the WebSocket port beside it, and the end of the process."""
 
 import errno
+import signal
 import socket
 import sys
 
@@ -54,6 +55,9 @@ def serve(settings: NodeSettings) -> int:
             timeout_graceful_shutdown=3,
         )
     )
+    # uvicorn stops cleanly on these and then raises them again; that must not turn a clean stop into a kill.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     server.run(sockets=sockets)
     if not server.started:
         return 1

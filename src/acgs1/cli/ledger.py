@@ -1,0 +1,156 @@
+"""`acgs1 ledger`: deploy, status, airdrop, show, verify."""
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from acgs1.ledger.client import LedgerClient
+
+T = TypeVar("T")
+
+
+@click.group()
+@click.option(
+    "--url", envvar="ACGS_LEDGER_URL", default="http://127.0.0.1:8899", show_default=True, help="JSON-RPC endpoint."
+)
+@click.option(
+    "--program", envvar="ACGS_LEDGER_PROGRAM_ID", help="Program id (default: where the embedded node has it)."
+)
+@click.pass_context
+def ledger(context: click.Context, url: str, program: str | None) -> None:
+    """The governance program and the ledger it runs on."""
+    context.obj = (url, program)
+
+
+def _run(context: click.Context, work: "Callable[[LedgerClient], Awaitable[T]]") -> T:
+    from acgs1.ledger.client import LedgerClient
+    from acgs1.ledger.errors import LedgerError
+
+    url, program = context.obj
+
+    async def go() -> T:
+        async with LedgerClient(url, program_id=program) as client:
+            return await work(client)
+
+    try:
+        return asyncio.run(go())
+    except LedgerError as error:
+        raise click.ClickException(error.detail) from error
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _print(value: object) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+@ledger.command()
+@click.pass_context
+def status(context: click.Context) -> None:
+    """The node's version and slot, and what the governance account says."""
+
+    async def work(client: "LedgerClient") -> dict[str, object]:
+        governance = await client.get_governance()
+        anchor = await client.get_anchor()
+        return {
+            "url": client.rpc.url,
+            "program": str(client.program),
+            "version": (await client.rpc.read("getVersion"))["solana-core"],
+            "slot": await client.rpc.read("getSlot"),
+            "governance": None if governance is None else dataclasses.asdict(governance),
+            "anchor": None if anchor is None else dataclasses.asdict(anchor),
+        }
+
+    _print(_run(context, work))
+
+
+@ledger.command()
+@click.argument("address")
+@click.argument("sol", type=click.FloatRange(min=0, min_open=True))
+@click.pass_context
+def airdrop(context: click.Context, address: str, sol: float) -> None:
+    """Ask the faucet for SOL (the embedded node, devnet, testnet)."""
+    from solders.pubkey import Pubkey
+
+    click.echo(_run(context, lambda client: client.airdrop(Pubkey.from_string(address), round(sol * 10**9))))
+
+
+@ledger.command()
+@click.argument("what", type=click.Choice(["principles", "members", "proposals", "policies", "emergencies", "events"]))
+@click.pass_context
+def show(context: click.Context, what: str) -> None:
+    """A register as the ledger has it, as JSON."""
+
+    async def work(client: "LedgerClient") -> list[dict[str, object]]:
+        if what == "events":
+            return [
+                {"signature": e.signature, "slot": e.slot, "event": type(e.body).__name__, **dataclasses.asdict(e.body)}
+                async for e in client.events()
+            ]
+        registers: dict[str, Callable[[], Awaitable[list[object]]]] = {
+            "principles": client.list_principles,
+            "members": client.list_members,
+            "proposals": client.list_proposals,
+            "policies": client.list_policies,
+            "emergencies": client.list_emergencies,
+        }  # pyright: ignore[reportAssignmentType]
+        rows: list[dict[str, object]] = []
+        for value in await registers[what]():
+            row: dict[str, object] = dataclasses.asdict(value)  # pyright: ignore[reportArgumentType]
+            rows.append({k: v.hex() if isinstance(v, bytes) else v for k, v in row.items()})
+        return rows
+
+    _print(_run(context, work))
+
+
+@ledger.command()
+@click.pass_context
+def verify(context: click.Context) -> None:
+    """Compare the deployed program's bytes with the shipped ones. Exit status 1 where they differ."""
+    from acgs1.ledger.deployment import deployed_elf
+    from acgs1.ledger.program import shipped
+
+    program = shipped()
+    if program is None:
+        raise click.ClickException("the ledger program is not in this installation")
+    elf = _run(context, lambda client: deployed_elf(client.rpc, client.program))
+    # An upgradeable program's account may be longer than the program: the rest is zeros.
+    same = elf[: len(program.elf)] == program.elf and not any(elf[len(program.elf) :])
+    click.echo(f"shipped  {program.sha256}  {len(program.elf)} bytes")
+    if not same:
+        raise click.ClickException("the deployed program differs from the shipped one")
+    click.echo("deployed program is the shipped one")
+
+
+@ledger.command()
+@click.option(
+    "--payer",
+    type=click.Path(path_type=Path, exists=True),
+    required=True,
+    help="Keypair file that pays and may upgrade.",
+)
+@click.option(
+    "--program-keypair", type=click.Path(path_type=Path), required=True, help="Keypair file of the program's address."
+)
+@click.pass_context
+def deploy(context: click.Context, payer: Path, program_keypair: Path) -> None:
+    """Deploy the shipped program through the upgradeable loader at the address of a keypair."""
+    from acgs1.ledger.deployment import deploy_program
+    from acgs1.ledger.keys import load_keypair, load_or_create_keypair
+    from acgs1.ledger.program import shipped
+
+    program = shipped()
+    if program is None:
+        raise click.ClickException("the ledger program is not in this installation")
+
+    async def work(client: "LedgerClient") -> str:
+        address = load_or_create_keypair(program_keypair)
+        return await deploy_program(client, load_keypair(payer), address, program.elf)
+
+    click.echo(_run(context, work))

@@ -1,0 +1,101 @@
+import base64
+
+from solders.hash import Hash
+from solders.keypair import Keypair
+from solders.message import Message
+from solders.pubkey import Pubkey
+from solders.system_program import TransferParams, transfer
+from solders.transaction import VersionedTransaction
+
+from acgs1.core.clock import ManualClock
+
+
+async def funded(node):
+    key = Keypair()
+    await node.client.airdrop(key.pubkey(), 10**9)
+    return key
+
+
+async def blockhash(node):
+    return Hash.from_string((await node.rpc("getLatestBlockhash"))["result"]["value"]["blockhash"])
+
+
+def payment(key, to, lamports, recent):
+    send = transfer(TransferParams(from_pubkey=key.pubkey(), to_pubkey=to, lamports=lamports))
+    return VersionedTransaction(Message.new_with_blockhash([send], key.pubkey(), recent), [key])
+
+
+async def send(node, tx, **config):
+    return await node.rpc("sendTransaction", base64.b64encode(bytes(tx)).decode(), {"encoding": "base64", **config})
+
+
+async def test_a_duplicate_is_refused_and_runs_once(node):
+    key, to = await funded(node), Pubkey.new_unique()
+    tx = payment(key, to, 10**6, await blockhash(node))
+    first = await send(node, tx)
+    second = await send(node, tx)
+    assert second["error"]["code"] == -32002
+    assert second["error"]["data"]["err"] == "AlreadyProcessed"
+    assert (await send(node, tx, skipPreflight=True))["result"] == first["result"]
+    assert await node.client.balance(to) == 10**6
+
+
+async def test_a_blockhash_is_valid_for_150_slots_and_no_longer(node):
+    key, recent = await funded(node), await blockhash(node)
+    node.clock.advance(150 * 0.4)
+    assert "result" in await send(node, payment(key, Pubkey.new_unique(), 10**6, recent))
+    node.clock.advance(0.4)
+    late = await send(node, payment(key, Pubkey.new_unique(), 10**6, recent))
+    assert late["error"]["data"]["err"] == "BlockhashNotFound"
+    assert (await node.rpc("isBlockhashValid", str(recent)))["result"]["value"] is False
+
+
+async def test_errors_have_solanas_codes(node):
+    key, recent = await funded(node), await blockhash(node)
+    tx = payment(key, Pubkey.new_unique(), 10**6, recent)
+    forged = VersionedTransaction.populate(tx.message, [Keypair().sign_message(b"x")])
+    assert (await send(node, forged))["error"]["code"] == -32003
+    failing = await send(node, payment(key, Pubkey.new_unique(), 10**12, recent))
+    assert failing["error"]["code"] == -32002
+    assert failing["error"]["data"]["err"] == {"InstructionError": [0, {"Custom": 1}]}
+    assert (await node.rpc("noSuchMethod"))["error"]["code"] == -32601
+    assert (await node.rpc("getBalance", "not an address"))["error"]["code"] == -32602
+    assert (await node.rpc("getSlot", {"minContextSlot": 10**9}))["error"]["code"] == -32016
+    assert (await node.http.post("http://node/", content=b"{")).json()["error"]["code"] == -32700
+    assert (await node.http.post("http://node/", content=b"1")).json()["error"]["code"] == -32600
+
+
+async def test_a_transaction_that_fails_without_preflight_lands_and_pays_its_fee(node):
+    key = await funded(node)
+    tx = payment(key, Pubkey.new_unique(), 10**12, await blockhash(node))
+    signature = (await send(node, tx, skipPreflight=True))["result"]
+    assert await node.client.balance(key.pubkey()) == 10**9 - 5000
+    landed = await node.client.transaction(signature)
+    assert landed.error == {"InstructionError": [0, {"Custom": 1}]}
+    assert landed.fee == 5000
+
+
+async def test_slots_and_the_clock_follow_the_time(node):
+    slot = (await node.rpc("getSlot"))["result"]
+    time = (await node.rpc("getBlockTime", slot))["result"]
+    node.clock.advance(40)
+    assert (await node.rpc("getSlot"))["result"] == slot + 100
+    assert (await node.rpc("getBlockTime", slot + 100))["result"] == time + 40
+
+
+async def test_a_restart_finds_accounts_history_and_slot(tmp_path, start):
+    clock = ManualClock()
+    async with start(tmp_path, clock) as node:
+        key, to = await funded(node), Pubkey.new_unique()
+        signatures = []
+        for _ in range(20):
+            clock.advance(0.4)
+            signatures.append((await send(node, payment(key, to, 10**6, await blockhash(node))))["result"])
+        before = {m: await node.rpc(m) for m in ("getSlot", "getGenesisHash", "getLatestBlockhash", "getEpochInfo")}
+    async with start(tmp_path, clock) as node:
+        assert {m: await node.rpc(m) for m in before} == before
+        assert await node.client.balance(to) == 20 * 10**6
+        history = (await node.rpc("getSignaturesForAddress", str(to)))["result"]
+        assert [h["signature"] for h in history] == signatures[::-1]
+        health = (await node.http.get("http://node/health")).json()
+        assert health["recovery"] == {"replayed": 0, "dropped_tail": None}
