@@ -28,8 +28,9 @@ class Votes(RuleBasedStateMachine):
         threshold=st.sampled_from([5_001, 6_000, 6_667, 10_000]),
         quorum=st.sampled_from([1, 5_000, 10_000]),
         change=st.booleans(),
+        ratified=st.sampled_from([True, True, False]),
     )
-    def start(self, threshold: int, quorum: int, change: bool) -> None:
+    def start(self, threshold: int, quorum: int, change: bool, ratified: bool) -> None:
         self.rig = Rig()
         self.keys = {name: self.rig.key(name) for name in NAMES}
         self.rig.initialize(Parameters(DAY, threshold, quorum, change))
@@ -40,6 +41,8 @@ class Votes(RuleBasedStateMachine):
         for name in NAMES[:3]:
             self.rig.register(name, 2)
             self.model.register_member("council", name, 2, START)
+        if ratified:
+            self.ratify()
 
     @property
     def index(self) -> int:
@@ -207,6 +210,28 @@ class Votes(RuleBasedStateMachine):
             attestation = self.rig.at.attestation(digest(proposal.certificate or ""))
         ix = self.rig.ix.enact(self.rig.payer.pubkey(), index, policy=policy, attestation=attestation)
         self.both(lambda: self.model.enact(index, self.rig.now), lambda: self.rig.send(ix))
+
+    @precondition(lambda self: self.model.ratified)
+    @rule(subject=WHO, weight=st.integers(1, 5), leave_open=st.booleans())
+    def change_at_once(self, subject: str, weight: int, leave_open: bool) -> None:
+        """A weight's whole way by vote, so that the histories of weights under open votes are reached often."""
+        index = self.index
+        self.propose_change(NAMES[0], subject, "set_weight", weight)
+        if self.index == index:
+            return
+        for who in NAMES:
+            self.both(
+                lambda who=who: self.model.vote(who, index, "for", self.rig.now),
+                lambda who=who: self.rig.vote(self.keys[who], index, "for"),
+            )
+        self.finalize_one(index)
+        ix = self.change_instruction("set_weight", subject, weight, index)
+        self.both(
+            lambda: self.model.set_weight("anybody", subject, weight, self.rig.now, index),
+            lambda: self.rig.send(ix),
+        )
+        if leave_open:
+            self.propose(NAMES[0], "constitution", "a", MAX_VOTING_PERIOD)
 
     @rule(seconds=st.sampled_from([1, DAY, 3 * DAY, MAX_VOTING_PERIOD, MAX_VOTING_PERIOD + 1]))
     def wait(self, seconds: int) -> None:
