@@ -91,7 +91,9 @@ async def _measure(
         correct = await _all(replay, tasks, "correct calls", console)
         recorded = await _all(replay, runs, "recorded runs", console)
     if not dataset.is_pristine():
-        raise DomainError("INVARIANT: a tool wrote to the flights, which all replays share; the results are void")
+        raise DomainError(
+            "INVARIANT: a replay wrote to the records that all replays are copied from; the results are void"
+        )
     circumstances = {
         "decider": decider if decider == "kernel" else f"http {url}",
         "time": format_instant(SystemClock().now()),

@@ -3,15 +3,16 @@
 import ast
 import importlib
 import json
-import pickle
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from acgs1.core.errors import DomainError
+from acgs1.core.hashing import sha256_hex
 
 Record = dict[str, Any]
 Invoke = Callable[..., Any]
@@ -44,27 +45,52 @@ class RecordedRun:
     reward: float | None = None
 
 
+class _Copies(dict[str, Any]):
+    """A table of which every record reached by its key is this table's own. Iterating shows records that are to be read only."""
+
+    def __init__(self, table: Record) -> None:
+        super().__init__(table)
+        self._own: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._own and key in self:
+            super().__setitem__(key, deepcopy(super().__getitem__(key)))
+            self._own.add(key)
+        return super().__getitem__(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._own.add(key)
+        super().__setitem__(key, value)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+
 class Dataset:
     """The folder `root`. Raises DatasetInvalid, naming the file, when it is not what it should be."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         data = self.root / _AIRLINE / "data"
-        self._flights: Record = _json(data / "flights.json")
-        # Flights are never written by the tools; the rest is, and is unpickled afresh for every run: the cheapest deep copy there is.
-        self._mutable = pickle.dumps(
-            {"users": _json(data / "users.json"), "reservations": _json(data / "reservations.json")}
-        )
-        self._flights_before = pickle.dumps(self._flights)
+        self._tables: dict[str, Record] = {
+            name: _json(data / f"{name}.json") for name in ("flights", "reservations", "users")
+        }
+        self._digest = self._content()
         self.tools = _tools(self.root)
 
     def database(self) -> Record:
-        """A fresh copy of the database, as the tools take it."""
-        return {"flights": self._flights, **pickle.loads(self._mutable)}  # noqa: S301 (made by this process)
+        """A fresh copy of the database, as the tools take it: a record is copied when it is first reached for."""
+        return {name: _Copies(table) for name, table in self._tables.items()}
 
     def is_pristine(self) -> bool:
-        """Whether the part of the database that every run shares is still as it was read."""
-        return pickle.dumps(self._flights) == self._flights_before
+        """Whether what all copies are made from is still as it was read."""
+        return self._content() == self._digest
+
+    def _content(self) -> str:
+        return sha256_hex(json.dumps(self._tables).encode())
 
     def correct_calls(self) -> list[RecordedRun]:
         """The correct calls of every task."""
