@@ -249,3 +249,47 @@ async def test_there_is_no_stream_for_what_is_not_there(room: Running):
     path = "/api/v1/verifications/ver_019a0000-0000-7000-8000-000000000001/events"
     answer = await room.client.get(path, headers=room.headers(Role.MEMBER))
     assert answer.json()["code"] == "verification_not_found"
+
+
+async def test_more_obligations_than_the_limit_are_refused_with_the_number(
+    room: Running, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("acgs1.services.formal_verification.adapters.pool.MAX_OBLIGATIONS", 4)
+    answer = await verify(room, COMPLIANT, constitution())
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_many_obligations")
+    assert "5 obligations; the limit is 4" in answer.json()["detail"]
+
+
+async def test_when_no_prover_can_be_started_that_is_said_and_can_be_tried_again(
+    room: Running, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(room.app.state.pool, "_command", ("/nonexistent/python",))
+    answer = await verify(room, COMPLIANT, constitution())
+    assert (answer.status_code, answer.json()["code"]) == (503, "prover_unavailable")
+    assert answer.headers["Retry-After"] == "1"
+
+
+async def test_questions_hygiene_and_constitutions_have_endpoints(room: Running):
+    headers = room.headers(Role.LEGISLATOR)
+    question = {"schema_text": SCHEMA, "policies": PERMISSIVE, "when": "context.amount > 500"}
+    answer = (await room.client.post("/api/v1/questions", json=question, headers=headers)).json()
+    assert answer["answer"] == "no"
+    check = {"policies": PERMISSIVE + PERMISSIVE.replace("pay", "pay2", 1), "constitution": constitution()}
+    found = (await room.client.post("/api/v1/hygiene-checks", json=check, headers=headers)).json()
+    assert {f["kind"] for f in found["findings"]} == {"shadowed"}
+    law = {
+        "constitution": constitution(invariants=[{"kind": "never", "when": "true"}, {"kind": "always", "when": "true"}])
+    }
+    found = (await room.client.post("/api/v1/constitution-checks", json=law, headers=headers)).json()
+    assert {f["kind"] for f in found["findings"]} == {"contradiction"}
+
+
+async def test_an_idempotency_key_gives_the_first_answer_again(room: Running):
+    headers = {
+        **room.headers(Role.LEGISLATOR, subject="usr_019a0000-0000-7000-8000-000000000001"),
+        "Idempotency-Key": "k",
+    }
+    body = {"policies": COMPLIANT, "constitution": constitution()}
+    first = await room.client.post("/api/v1/verifications?wait=60", json=body, headers=headers)
+    again = await room.client.post("/api/v1/verifications?wait=60", json=body, headers=headers)
+    assert again.json()["id"] == first.json()["id"]

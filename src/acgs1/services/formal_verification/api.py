@@ -33,7 +33,6 @@ from acgs1.kit.web import api_router
 from acgs1.ledger.errors import LedgerError
 from acgs1.services.formal_verification.errors import (
     CertificateNotFound,
-    InvalidCertificate,
     InvalidConstitution,
     InvalidPolicies,
     ProverUnavailable,
@@ -45,7 +44,6 @@ from acgs1.services.formal_verification.service import VerificationService
 STATUSES: dict[type[DomainError], int] = {
     InvalidPolicies: 422,
     InvalidConstitution: 422,
-    InvalidCertificate: 422,
     TooManyObligations: 413,
     VerificationNotFound: 404,
     CertificateNotFound: 404,

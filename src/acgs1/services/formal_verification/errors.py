@@ -36,13 +36,6 @@ class CertificateNotFound(DomainError):
     title: ClassVar[str] = "There is no such certificate"
 
 
-class InvalidCertificate(DomainError):
-    """A certificate's hash, signature or content does not hold."""
-
-    code: ClassVar[str] = "invalid_certificate"
-    title: ClassVar[str] = "The certificate does not hold"
-
-
 class ProverUnavailable(DomainError):
     """The workers cannot take the job: too many are waiting, or they cannot be started."""
 

@@ -103,11 +103,11 @@ class Path:
         self._solver.pop()
 
     def _possible(self, condition: Any) -> bool:
-        answer = self._solver.check(condition)
-        if answer == z3.unknown:
+        answer = str(self._solver.check(condition))
+        if answer == "unknown":
             # INVARIANT: a way that may be possible is walked; a claim is never spared because of a time-out.
             return True
-        return bool(answer == z3.sat)
+        return answer == "sat"
 
 
 class Number:
