@@ -5,16 +5,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
 from acgs1.agents.calls import DecisionPoint
+from acgs1.agents.client import GovernanceClient
 from acgs1.agents.local import LocalDecisionPoint
 from acgs1.cli.tau_airline import law
 from acgs1.cli.tau_airline.command import tau_airline
 from acgs1.cli.tau_airline.dataset import Dataset, DatasetInvalid
 from acgs1.cli.tau_airline.replay import NoDecision, Replay, ReplayedCall
 from acgs1.contracts.policy_governance import EvaluationRequest, EvaluationResponse
+from acgs1.kit.breaker import Breakers
+from acgs1.kit.clients import PartClient
 
 NOW = datetime.fromisoformat("2024-05-15T15:00:00")
 
@@ -126,6 +130,20 @@ async def test_a_decision_point_that_cannot_judge_stops_the_replay_instead_of_co
 
     with pytest.raises(NoDecision, match="no_active_bundle"):
         await replayed(dataset, dataset.correct_calls(), NoBundle())
+
+
+async def test_a_decision_point_behind_http_decides_as_the_kernel_in_this_process(dataset: Dataset) -> None:
+    local = LocalDecisionPoint(law.constitution(), law.policies())
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(
+            200, text=local.decide(EvaluationRequest.model_validate_json(request.content)).model_dump_json()
+        )
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        part = PartClient("agent", "policy_governance", "http://pdp", http, Breakers().get("agent->pdp"), None)
+        over_http = await replayed(dataset, dataset.correct_calls(), GovernanceClient(part))
+    assert over_http == await replayed(dataset, dataset.correct_calls())
 
 
 def test_a_folder_that_is_not_the_data_is_refused_by_name(tmp_path: Path) -> None:

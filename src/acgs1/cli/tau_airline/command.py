@@ -97,7 +97,7 @@ async def _measure(
     circumstances = {
         "decider": decider if decider == "kernel" else f"http {url}",
         "time": format_instant(SystemClock().now()),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}",
         "commit": _commit(),
         "tasks": len(tasks),
         "runs": len(runs),
