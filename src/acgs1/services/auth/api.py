@@ -24,6 +24,7 @@ from acgs1.contracts.common import Page
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import caller, require
 from acgs1.kit.web import api_router
+from acgs1.optimizer.web import HotReads
 from acgs1.services.auth.errors import (
     AccountNotFound,
     InvalidCredentials,
@@ -114,8 +115,10 @@ async def _set_agent_active(agent_id: str, body: ActiveChange, service: Service,
 
 
 @router.post("/keys/rotation", status_code=201, summary="Sign tokens with a new key from now on", tags=["keys"])
-async def _rotate(service: Service, identity: Admin) -> SigningKey:
-    return await service.rotate_key(identity)
+async def _rotate(service: Service, reads: HotReads, identity: Admin) -> SigningKey:
+    key = await service.rotate_key(identity)
+    await reads.forget("jwks")
+    return key
 
 
 standard = api_router()
@@ -136,8 +139,11 @@ async def _token(
 
 
 @standard.get("/.well-known/jwks.json", summary="Keys that verify tokens (RFC 7517)", tags=["keys"])
-async def _jwks(service: Service) -> dict[str, Any]:
-    return {"keys": [key.jwk() for key in await service.published_keys()]}
+async def _jwks(service: Service, reads: HotReads) -> dict[str, Any]:
+    async def published() -> dict[str, Any]:
+        return {"keys": [key.jwk() for key in await service.published_keys()]}
+
+    return await reads.get("jwks", {}, published)
 
 
 @standard.get("/.well-known/oauth-authorization-server", summary="Server metadata (RFC 8414)", tags=["keys"])

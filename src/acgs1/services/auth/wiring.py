@@ -3,12 +3,14 @@
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 
 from acgs1.kit.db import Store
 from acgs1.kit.home import write_private
 from acgs1.kit.platform import Platform
+from acgs1.optimizer.web import optimized
 from acgs1.services.auth.adapters.passwords import Argon2Passwords
 from acgs1.services.auth.adapters.tokens import JwtSigner
 from acgs1.services.auth.repository import AuthRepository
@@ -32,4 +34,7 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
     platform.trust(service)
     platform.deliver_to_log()
     app.state.service = service
-    yield
+    async with optimized(app, platform.settings, "auth"):
+        # Forgotten when a key is rotated.
+        app.state.reads.declare("jwks", dict[str, Any], ttl=60.0)
+        yield

@@ -11,6 +11,7 @@ from acgs1.contracts.constitutional_ai import Check, ConstitutionDocument, Const
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import caller, require
 from acgs1.kit.web import api_router
+from acgs1.optimizer.web import HotReads
 from acgs1.services.constitutional_ai.errors import (
     AdoptionInProgress,
     AmendmentNeedsVote,
@@ -59,8 +60,8 @@ async def _versions(
 
 
 @router.get("/constitutions/in-force", summary="The constitution that binds now", tags=["constitutions"])
-async def _in_force(service: Service, _: Caller) -> ConstitutionDocument:
-    return await service.in_force()
+async def _in_force(service: Service, reads: HotReads, _: Caller) -> ConstitutionDocument:
+    return await reads.get("in_force", {}, service.in_force)
 
 
 @router.get("/constitutions/{constitution_hash}", summary="One constitution in full", tags=["constitutions"])

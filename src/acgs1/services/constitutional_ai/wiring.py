@@ -6,8 +6,10 @@ from functools import partial
 
 from fastapi import FastAPI
 
+from acgs1.contracts.constitutional_ai import ConstitutionDocument
 from acgs1.kit.db import Store
 from acgs1.kit.platform import Platform
+from acgs1.optimizer.web import optimized
 from acgs1.services.constitutional_ai.adapters.checker import KernelChecker
 from acgs1.services.constitutional_ai.adapters.ledger import GovernanceLedger
 from acgs1.services.constitutional_ai.jobs import carry_adoptions_through
@@ -27,4 +29,7 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
     platform.deliver_to_log()
     platform.spawn("adoptions", partial(carry_adoptions_through, service))
     app.state.service = service
-    yield
+    async with optimized(app, platform.settings, "constitutional_ai"):
+        # A constitution's content never changes under its hash; which one is in force may, so that is kept for a second only.
+        app.state.reads.declare("in_force", ConstitutionDocument, ttl=1.0)
+        yield

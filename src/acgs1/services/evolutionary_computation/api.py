@@ -10,6 +10,7 @@ from acgs1.contracts.evolutionary_computation import NewRun, Run
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import require
 from acgs1.kit.web import api_router
+from acgs1.optimizer.web import HotReads
 from acgs1.services.evolutionary_computation.errors import (
     OutcomeRefused,
     PoliciesRefused,
@@ -55,7 +56,9 @@ async def _runs(
 async def _run(
     run_id: str,
     service: Service,
+    reads: HotReads,
     _: Reader,
     wait: Annotated[float, Query(ge=0, le=30, description="seconds to wait for the run to finish")] = 0.0,
 ) -> Run:
-    return await service.get(run_id, wait)
+    # Callers with different patience do not share a load.
+    return await reads.get("run", {"id": run_id, "wait": wait}, lambda: service.get(run_id, wait))

@@ -6,8 +6,10 @@ from functools import partial
 
 from fastapi import FastAPI
 
+from acgs1.contracts.evolutionary_computation import Run
 from acgs1.kit.db import Store
 from acgs1.kit.platform import Platform
+from acgs1.optimizer.web import optimized
 from acgs1.services.evolutionary_computation.adapters.bench import KernelBench
 from acgs1.services.evolutionary_computation.adapters.verifier import HttpVerifier
 from acgs1.services.evolutionary_computation.jobs import carry_runs_out
@@ -27,4 +29,11 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
     platform.deliver_to_log()
     platform.spawn("runs", partial(carry_runs_out, service))
     app.state.service = service
-    yield
+    async with optimized(app, platform.settings, "evolutionary_computation"):
+        # A run that is over never changes; one that goes on is not kept.
+        app.state.reads.declare("run", Run, ttl=3600.0, cacheable=_is_over)
+        yield
+
+
+def _is_over(run: Run) -> bool:
+    return run.status != "running"

@@ -31,6 +31,7 @@ from acgs1.core.errors import DomainError
 from acgs1.kit.access import require
 from acgs1.kit.web import api_router
 from acgs1.ledger.errors import LedgerError
+from acgs1.optimizer.web import HotReads
 from acgs1.services.formal_verification.errors import (
     CertificateNotFound,
     InvalidConstitution,
@@ -98,9 +99,11 @@ async def _verifications(
 
 @router.get("/verifications/{verification_id}", summary="The report", tags=["proofs"], responses=_PROGRESS)
 async def _verification(
-    verification_id: str, service: Service, _: Reader, response: Response, wait: Wait = 0.0
+    verification_id: str, service: Service, reads: HotReads, _: Reader, response: Response, wait: Wait = 0.0
 ) -> VerificationReport | VerificationProgress:
-    return _answer(await service.verification(verification_id, wait), response)
+    # Callers with different patience do not share a load.
+    params = {"id": verification_id, "wait": wait}
+    return _answer(await reads.get("report", params, lambda: service.verification(verification_id, wait)), response)
 
 
 @router.get(
@@ -161,8 +164,8 @@ async def _constitution(body: ConstitutionCheck, service: Service, _: Prover) ->
 
 
 @router.get("/certificates/{digest}", summary="One certificate", tags=["certificates"])
-async def _certificate(digest: Digest, service: Service, _: Reader) -> Certificate:
-    return await service.certificate(digest)
+async def _certificate(digest: Digest, service: Service, reads: HotReads, _: Reader) -> Certificate:
+    return await reads.get("certificate", {"hash": digest}, lambda: service.certificate(digest))
 
 
 @router.get("/certificates/{digest}/inputs", summary="What a certificate was issued for", tags=["certificates"])

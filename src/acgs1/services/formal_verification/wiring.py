@@ -9,11 +9,13 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from acgs1.contracts.formal_verification import Certificate, VerificationProgress, VerificationReport
 from acgs1.core.hashing import sha256_hex
 from acgs1.kit.breaker import breakers
 from acgs1.kit.db import Store
 from acgs1.kit.home import write_private
 from acgs1.kit.platform import Platform
+from acgs1.optimizer.web import optimized
 from acgs1.services.formal_verification.adapters.attestor import LedgerAttestor
 from acgs1.services.formal_verification.adapters.pool import PoolLimits, ProverPool, log_defect
 from acgs1.services.formal_verification.adapters.signer import CertificateSigner
@@ -60,7 +62,20 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
     app.state.service = service
     app.state.pool = pool
     try:
-        yield
+        async with optimized(app, platform.settings, "formal_verification"):
+            # Certificates and finished reports never change; progress is not kept.
+            app.state.reads.declare("certificate", Certificate, ttl=3600.0)
+            app.state.reads.declare(
+                "report",
+                VerificationReport | VerificationProgress,
+                ttl=3600.0,
+                cacheable=_is_report,
+            )
+            yield
     finally:
         await service.stop()
         await pool.close()
+
+
+def _is_report(outcome: VerificationReport | VerificationProgress) -> bool:
+    return isinstance(outcome, VerificationReport)

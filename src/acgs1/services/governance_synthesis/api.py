@@ -10,6 +10,7 @@ from acgs1.contracts.governance_synthesis import Draft, DraftSummary, NewDraft, 
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import require
 from acgs1.kit.web import api_router
+from acgs1.optimizer.web import HotReads
 from acgs1.services.governance_synthesis.errors import (
     DraftNotFound,
     NothingToDraft,
@@ -56,8 +57,8 @@ async def _drafts(
 
 
 @router.get("/drafts/{draft_id}", summary="One draft in full", tags=["drafts"])
-async def _get(draft_id: str, service: Service, _: Reader) -> Draft:
-    return await service.get(draft_id)
+async def _get(draft_id: str, service: Service, reads: HotReads, _: Reader) -> Draft:
+    return await reads.get("draft", {"id": draft_id}, lambda: service.get(draft_id))
 
 
 @router.post(

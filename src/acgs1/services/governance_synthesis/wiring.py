@@ -5,8 +5,10 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from acgs1.contracts.governance_synthesis import Draft
 from acgs1.kit.db import Store
 from acgs1.kit.platform import Platform
+from acgs1.optimizer.web import optimized
 from acgs1.services.governance_synthesis.adapters.grammar.drafter import GrammarDrafter
 from acgs1.services.governance_synthesis.adapters.kernel import KernelCedar
 from acgs1.services.governance_synthesis.repository import DraftRepository
@@ -20,4 +22,7 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         Store(platform.database, DraftRepository), GrammarDrafter(), KernelCedar(), platform.clock
     )
     platform.deliver_to_log()
-    yield
+    async with optimized(app, platform.settings, "governance_synthesis"):
+        # A draft never changes.
+        app.state.reads.declare("draft", Draft, ttl=3600.0)
+        yield

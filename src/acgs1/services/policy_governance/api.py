@@ -33,6 +33,7 @@ from acgs1.core.errors import DomainError
 from acgs1.kit.access import caller, require
 from acgs1.kit.web import api_router
 from acgs1.ledger.errors import LedgerError, LedgerUnavailableError
+from acgs1.optimizer.web import HotReads
 from acgs1.services.policy_governance import errors
 from acgs1.services.policy_governance.service.approvals import Approvals
 from acgs1.services.policy_governance.service.bundles import Bundles
@@ -95,8 +96,8 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 
 
 @router.get("/ledger/state", summary="What the ledger says now", tags=["vote"])
-async def _state(voting: VotingPart, _: Caller) -> GovernanceState:
-    return await voting.state()
+async def _state(voting: VotingPart, reads: HotReads, _: Caller) -> GovernanceState:
+    return await reads.get("ledger_state", {}, voting.state)
 
 
 @router.post("/ledger/constitution", summary="Ratify the founding constitution", tags=["vote"])

@@ -7,10 +7,12 @@ from functools import partial
 import structlog
 from fastapi import FastAPI
 
+from acgs1.contracts.policy_governance import GovernanceState
 from acgs1.core.errors import DomainError
 from acgs1.kit.breaker import breakers
 from acgs1.kit.db import Store
 from acgs1.kit.platform import Platform
+from acgs1.optimizer.web import optimized
 from acgs1.services.policy_governance.adapters.engine import KernelLoader
 from acgs1.services.policy_governance.adapters.parts import AuthPeople, RemoteVerifier
 from acgs1.services.policy_governance.adapters.sealer import KeySealer
@@ -62,6 +64,9 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
             "emergencies", partial(jobs.watch_emergencies, bundles, platform.clock, own.emergency_poll_seconds)
         )
         try:
-            yield
+            async with optimized(app, platform.settings, "policy_governance"):
+                # For readers: every step of a vote asks the ledger itself.
+                app.state.reads.declare("ledger_state", GovernanceState, ttl=0.5)
+                yield
         finally:
             await spool.close()
