@@ -73,8 +73,9 @@ def create_service(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        responses={"default": {"model": Problem, "content": {PROBLEM_JSON: {}}, "description": "Problem (RFC 9457)"}},
+        responses={"default": {"model": Problem, "description": "Problem (RFC 9457)"}},
     )
+    _document_problems(app)
     app.state.ready = False
     app.state.service_name = service
     app.state.public = PUBLIC | public
@@ -127,6 +128,21 @@ def create_service(
     )
     app.add_middleware(Observe, service=service)
     return app
+
+
+def _document_problems(app: FastAPI) -> None:
+    """FastAPI documents every model under the media type of the route's own answer; a problem has one of its own."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        for item in document["paths"].values():
+            for operation in item.values():
+                problem = operation["responses"]["default"]
+                problem["content"] = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        return document
+
+    app.openapi = openapi
 
 
 def api_router() -> APIRouter:
