@@ -255,9 +255,9 @@ class Demo:
                     executed += 1
                     self._narrate.say(f"allow  {name} ({milliseconds:.1f} ms)")
                     continue
-                    self._narrate.say(
-                        f"deny   {name} ({milliseconds:.1f} ms): {', '.join(outcome.principles) or outcome.message}"
-                    )
+                self._narrate.say(
+                    f"deny   {name} ({milliseconds:.1f} ms): {', '.join(outcome.principles) or outcome.message}"
+                )
                 if outcome.access_request is not None and call["expect"].get("with_approval") == "allow":
                     await self._approve(point, asked, outcome)
                     executed += 1
