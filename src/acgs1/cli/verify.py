@@ -5,10 +5,9 @@ import json
 import sys
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
@@ -25,8 +24,9 @@ from acgs1.contracts.formal_verification import (
     RequestEnvironment,
 )
 from acgs1.core.clock import SystemClock
-from acgs1.core.errors import DomainError
+from acgs1.core.errors import DomainError, ErrorItem
 from acgs1.core.hashing import text_hash
+from acgs1.kit.constitution_file import ConstitutionFile, InvalidConstitutionFile, load_constitution
 from acgs1.kit.signing import VerifyingKey, base64url_decode
 from acgs1.services.formal_verification.domain import (
     Job,
@@ -76,7 +76,8 @@ def policies(law: Path, file: Path, deadline: float, workers: int, second_opinio
     """Prove that the policies keep every principle of the constitution."""
     constitution = _constitution(law)
     data = {"policies": _text(file), "constitution": constitution.model_dump(mode="json")}
-    plan, results = _run(Job("cli", "verify", data), deadline, workers, second_opinion)
+    files = {"constitution": law, "policies": file}
+    plan, results = _run(Job("cli", "verify", data), deadline, workers, second_opinion, files=files)
     obligations = [Obligation.model_validate(result) for result in results]
     verdict = verdict_of(obligations)
     if as_json:
@@ -118,7 +119,7 @@ def compare(old: Path, new: Path, schema: Path, deadline: float, as_json: bool) 
     Exit status: 0 when nothing is newly allowed, 1 when something is or that is not known.
     """
     data = {"schema_text": _text(schema), "old": _text(old), "new": _text(new)}
-    _, results = _run(Job("cli", "compare", data), deadline, 1, second_opinion=False)
+    _, results = _run(Job("cli", "compare", data), deadline, 1, second_opinion=False, files={"old": old, "new": new})
     changes = [EnvironmentChange.model_validate(result) for result in results]
     change = overall_change(c.change for c in changes)
     if as_json:
@@ -170,7 +171,13 @@ def question(
         actions=actions,
         resource=resource,
     )
-    _, results = _run(Job("cli", "question", asked.model_dump(mode="json")), deadline, 1, second_opinion=False)
+    _, results = _run(
+        Job("cli", "question", asked.model_dump(mode="json")),
+        deadline,
+        1,
+        second_opinion=False,
+        files={"policies": file},
+    )
     answers = [EnvironmentAnswer.model_validate(result) for result in results]
     for answer in answers:
         _out.print(f"[bold]{answer.answer}[/]  {_place(answer.environment)}")
@@ -194,12 +201,20 @@ def hygiene(law: Path, file: Path | None, deadline: float) -> None:
     """
     data: dict[str, Any] = {"constitution": _constitution(law).model_dump(mode="json")}
     if file is not None:
-        _, results = _run(Job("cli", "hygiene", {**data, "policies": _text(file)}), deadline, 1, second_opinion=False)
+        _, results = _run(
+            Job("cli", "hygiene", {**data, "policies": _text(file)}),
+            deadline,
+            1,
+            second_opinion=False,
+            files={"constitution": law, "policies": file},
+        )
         facts = [PolicyFacts(**result) for result in results if "undecided" not in result]
         findings = hygiene_findings(facts)
         undecided = len(results) - len(facts) + undecided_facts(facts)
     else:
-        _, results = _run(Job("cli", "constitution", data), deadline, 1, second_opinion=False)
+        _, results = _run(
+            Job("cli", "constitution", data), deadline, 1, second_opinion=False, files={"constitution": law}
+        )
         findings = [Finding.model_validate(finding) for result in results for finding in result["findings"]]
         findings += implied_findings(result["implied"] for result in results)
         undecided = sum(result["undecided"] for result in results)
@@ -222,7 +237,9 @@ def proofs(law: Path, file: Path, out: Path, form: str, deadline: float) -> None
     status: 0 when every script has a proof, 1 otherwise.
     """
     data = {"policies": _text(file), "constitution": _constitution(law).model_dump(mode="json"), "format": form}
-    _, results = _run(Job("cli", "proofs", data), deadline, 1, second_opinion=False)
+    _, results = _run(
+        Job("cli", "proofs", data), deadline, 1, second_opinion=False, files={"constitution": law, "policies": file}
+    )
     out.mkdir(parents=True, exist_ok=True)
     index: list[dict[str, Any]] = []
     without = 0
@@ -327,12 +344,32 @@ def _recheck(found: Certificate, policies_text: str, constitution: Constitution,
     return f"proved again: {len(proved)} obligations", True
 
 
-def _run(job: Job, deadline: float, workers: int, second_opinion: bool) -> tuple[Plan, list[dict[str, Any]]]:
+def _run(
+    job: Job, deadline: float, workers: int, second_opinion: bool, *, files: dict[str, Path] | None = None
+) -> tuple[Plan, list[dict[str, Any]]]:
+    """Plan and results; `files` says where the parts of the job's input were read, for the positions of errors."""
     try:
         return asyncio.run(_prove(job, deadline, workers, second_opinion))
     except DomainError as error:
-        lines = [f"  {i.pointer or ''}:{i.line or ''}:{i.column or ''}: {i.detail}" for i in error.items]
+        lines = [f"  {_where(item, files or {})}: {item.detail}" for item in error.items]
         raise _Failure("\n".join([f"{error.title}: {error.detail}", *lines])) from error
+
+
+def _where(item: ErrorItem, files: dict[str, Path]) -> str:
+    """`file:line:column` of an error in one of the files."""
+    part, _, rest = (item.pointer or "").removeprefix("/").partition("/")
+    line, column = item.line or 1, item.column or 1
+    file = files.get(part)
+    if file is None:
+        return f"{item.pointer or 'input'}:{line}:{column}"
+    if part == "constitution":
+        law = ConstitutionFile(file)
+        if rest == "schema_text":
+            file = law.schema_path
+        else:
+            first, column = law.place(rest)
+            line += first - 1
+    return f"{file}:{line}:{column}"
 
 
 async def _prove(job: Job, deadline: float, workers: int, second_opinion: bool) -> tuple[Plan, list[dict[str, Any]]]:
@@ -361,18 +398,10 @@ async def _with_progress(pool: "ProverPool", job: Job, deadline: float) -> tuple
 
 
 def _constitution(file: Path) -> Constitution:
-    """A constitution from YAML or JSON; `schema_file`, relative to it, may stand in for `schema_text`."""
     try:
-        document: Any = yaml.safe_load(_text(file))
-        if isinstance(document, dict) and "schema_file" in document:
-            document = cast("dict[str, Any]", dict(document))  # pyright: ignore[reportUnknownArgumentType]
-            schema = file.parent / str(document.pop("schema_file"))
-            document["schema_text"] = _text(schema)
-        return Constitution.model_validate(document)
-    except yaml.YAMLError as error:
-        raise _Failure(f"`{file}` is neither YAML nor JSON: {error}") from error
-    except ValidationError as error:
-        raise _Failure(f"`{file}` is no constitution: {_first_error(error)}") from error
+        return load_constitution(file)
+    except InvalidConstitutionFile as error:
+        raise _Failure(f"{error.title}: {error.detail}") from error
 
 
 def _first_error(error: ValidationError) -> str:

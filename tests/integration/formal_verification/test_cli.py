@@ -60,7 +60,17 @@ def test_a_broken_principle_ends_with_status_1_and_a_request_that_shows_it(folde
 def test_invalid_policies_end_with_status_2_and_the_position(folder: Path):
     result = policies(folder, "wrong.cedar")
     assert result.exit_code == 2
-    assert "/policies:1:" in result.output
+    assert f"{folder / 'wrong.cedar'}:1:" in result.output.replace("\n", "")
+
+
+def test_an_invalid_invariant_is_named_by_its_place_in_the_constitution_file(folder: Path):
+    (folder / "law.yaml").write_text(LAW.replace("resource.n < 0", "resource.k < 0"))
+    result = policies(folder, "good.cedar")
+    assert result.exit_code == 2
+    assert f"{folder / 'law.yaml'}:6:" in result.output
+    (folder / "law.yaml").write_text(LAW.replace("priority: 1,", "priority: zero,"))
+    result = policies(folder, "good.cedar")
+    assert (result.exit_code, "priority" in result.output) == (2, True)
 
 
 def test_json_output_holds_every_obligation(folder: Path):
