@@ -1,0 +1,375 @@
+"""The monitor over HTTP: a router for the console process. Reading needs a person or an operator; changing needs an operator."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi.responses import StreamingResponse
+from pydantic import Field
+
+from acgs1.contracts.auth import Identity, Role
+from acgs1.contracts.common import Message
+from acgs1.core.errors import DomainError
+from acgs1.kit.access import require
+from acgs1.kit.breaker import UnknownBreaker, breakers
+from acgs1.kit.platform import Platform
+from acgs1.kit.web import api_router
+from acgs1.monitoring.alerts import NoSuchAlert
+from acgs1.monitoring.health import Status
+from acgs1.monitoring.service import EnhancedMonitoringService, NotMonitoring, UnknownTarget, get_monitoring_service
+from acgs1.monitoring.sinks import as_json
+from acgs1.monitoring.workflows import InvalidExecution, UnknownWorkflow
+
+STATUSES: dict[type[DomainError], int] = {
+    UnknownTarget: 404,
+    UnknownBreaker: 404,
+    NoSuchAlert: 404,
+    UnknownWorkflow: 422,
+    InvalidExecution: 422,
+    NotMonitoring: 503,
+}
+"""HTTP status of each error that the monitor's endpoints raise."""
+
+_READERS = (Role.OPERATOR, Role.ADMIN, Role.AUDITOR, Role.LEGISLATOR, Role.MEMBER, Role.SERVICE)
+_HEARTBEAT_SECONDS = 15.0
+
+
+class TargetStatus(Message):
+    target: str
+    status: Status
+    since: datetime | None
+    checked_at: datetime | None
+    seconds: float | None
+    detail: str
+    failures: int
+    in_maintenance: bool
+
+
+class SystemStatus(Message):
+    """`status` is the worst of the targets'."""
+
+    status: Status
+    targets: list[TargetStatus]
+
+
+class HistoryPoint(Message):
+    start: datetime
+    width: int
+    checks: int
+    good: int
+    mean_seconds: float
+    slowest_seconds: float
+
+
+class SloReport(Message):
+    """`achieved` is None while nothing has been counted; `budget_remaining` is a fraction, negative when overspent."""
+
+    name: str
+    service: str
+    target: float
+    achieved: float | None
+    checks: int
+    failed: int
+    budget_remaining: float
+    runbook: str
+
+
+class AlertView(Message):
+    id: str
+    name: str
+    target: str
+    severity: str
+    summary: str
+    runbook: str
+    evidence: dict[str, Any]
+    started_at: datetime
+    updated_at: datetime
+    resolved_at: datetime | None
+    occurrences: int
+
+
+class Alerts(Message):
+    firing: list[AlertView]
+    resolved: list[AlertView]
+
+
+class NewSilence(Message):
+    name: str | None = None
+    target: str | None = None
+    minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)]
+    reason: Annotated[str, Field(min_length=1, max_length=400)]
+
+
+class SilenceView(Message):
+    id: str
+    name: str | None
+    target: str | None
+    until: datetime
+    reason: str
+    by: str
+
+
+class NewMaintenance(Message):
+    target: str | None = None
+    minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)]
+    reason: Annotated[str, Field(min_length=1, max_length=400)]
+
+
+class MaintenanceView(Message):
+    id: str
+    target: str | None
+    starts_at: datetime
+    ends_at: datetime
+    reason: str
+    made_by: str
+
+
+class WorkflowView(Message):
+    workflow_type: str
+    target_seconds: float
+    executions: int
+    success_rate: float | None
+    within_target: float | None
+    p50_seconds: float | None
+    p95_seconds: float | None
+    p99_seconds: float | None
+    compliance: float | None
+    running: int
+    stuck: tuple[str, ...]
+    compliant: bool | None
+
+
+class NewExecution(Message):
+    workflow_type: str
+    execution_time: Annotated[float, Field(ge=0)]
+    success: bool = True
+    compliance_score: Annotated[float, Field(ge=0, le=1)] | None = None
+    workflow_id: Annotated[str, Field(max_length=80)] | None = None
+
+
+class BreakerChange(Message):
+    at: datetime
+    old: str
+    new: str
+    reason: str
+
+
+class BreakerView(Message):
+    name: str
+    state: str
+    since: datetime
+    reason: str
+    calls: int
+    failure_rate: float
+    slow_call_rate: float
+    total_calls: int
+    total_failures: int
+    rejected: int
+    retry_after: float | None
+    last_failure: str | None
+    history: list[BreakerChange]
+
+
+class BreakerOrder(Message):
+    """`open` refuses every call until `reset`, which closes the breaker with an empty window."""
+
+    action: Literal["open", "reset"]
+    reason: Annotated[str, Field(min_length=1, max_length=400)]
+
+
+@asynccontextmanager
+async def monitoring(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
+    """Lifespan: watch for as long as `app` lives. To be entered by the app that includes `monitoring_router`."""
+    service = get_monitoring_service(platform.settings)
+    await service.start_monitoring()
+    app.state.monitoring = service
+    try:
+        yield
+    finally:
+        await service.stop_monitoring()
+
+
+def monitoring_router() -> APIRouter:
+    """`/api/v1/monitoring/...`; needs `app.state.monitoring` (see `monitoring`) and STATUSES among the app's."""
+    router = api_router()
+    router.prefix += "/monitoring"
+    router.tags = ["monitoring"]
+    read, operate = require(*_READERS), require(Role.OPERATOR, Role.ADMIN)
+
+    @router.get("/status", dependencies=[read], summary="The status of every part")
+    async def _status(request: Request) -> SystemStatus:
+        service = _of(request)
+        now = service.clock.now()
+        targets = [
+            TargetStatus(
+                target=health.target,
+                status=health.status,
+                since=health.since,
+                checked_at=health.last.at if health.last else None,
+                seconds=health.last.seconds if health.last else None,
+                detail=health.last.detail if health.last else "",
+                failures=health.failures,
+                in_maintenance=any(window.covers(health.target, now) for window in service.maintenance),
+            )
+            for health in service.targets.values()
+        ]
+        order = [Status.HEALTHY, Status.UNKNOWN, Status.DEGRADED, Status.UNHEALTHY, Status.DOWN]
+        return SystemStatus(status=max((t.status for t in targets), key=order.index), targets=targets)
+
+    @router.get("/history/{target}", dependencies=[read], summary="Checks of one part over time")
+    async def _history(
+        request: Request,
+        target: str,
+        hours: Annotated[float, Query(gt=0, le=400 * 24)] = 24.0,
+        width: Annotated[Literal["0", "300", "3600"], Query(description="seconds per point; 0: each check")] = "300",
+    ) -> list[HistoryPoint]:
+        service = _of(request)
+        if target not in service.targets:
+            raise UnknownTarget(f"`{target}` is none of {', '.join(service.targets)}")
+        since = service.clock.now() - timedelta(hours=hours)
+        points = await service.history.points(target, since, int(width))
+        return [
+            HistoryPoint(
+                start=p.start,
+                width=p.width,
+                checks=p.checks,
+                good=p.good,
+                mean_seconds=p.mean_seconds,
+                slowest_seconds=p.slowest_seconds,
+            )
+            for p in points
+        ]
+
+    @router.post("/checks/{target}", dependencies=[operate], summary="Check one part now")
+    async def _check(request: Request, target: str) -> dict[str, Any]:
+        check = await _of(request).check_now(target)
+        return {"target": check.target, "status": check.status, "seconds": check.seconds, "detail": check.detail}
+
+    @router.get("/slo", dependencies=[read], summary="Objectives and what is left of their error budgets")
+    async def _slo(request: Request) -> list[SloReport]:
+        return [
+            SloReport(
+                name=b.objective.name,
+                service=b.objective.service,
+                target=b.objective.target,
+                achieved=b.achieved,
+                checks=b.total,
+                failed=b.bad,
+                budget_remaining=b.remaining,
+                runbook=b.objective.runbook,
+            )
+            for b in await _of(request).budgets()
+        ]
+
+    @router.get("/alerts", dependencies=[read], summary="Alerts that fire, and those that did")
+    async def _alerts(request: Request) -> Alerts:
+        book = _of(request).alerts
+        return Alerts(
+            firing=[AlertView.model_validate(as_json(alert)) for alert in book.firing],
+            resolved=[AlertView.model_validate(as_json(alert)) for alert in book.resolved],
+        )
+
+    @router.get("/silences", dependencies=[read], summary="Silences in force")
+    async def _silences(request: Request) -> list[SilenceView]:
+        return [SilenceView(**_fields(silence)) for silence in _of(request).alerts.silences]
+
+    @router.post("/silences", status_code=201, summary="Tell nobody about some alerts for a while")
+    async def _silence(request: Request, body: NewSilence, who: Identity = operate) -> SilenceView:
+        service = _of(request)
+        until = service.clock.now() + timedelta(minutes=body.minutes)
+        silence = service.alerts.silence(name=body.name, target=body.target, until=until, reason=body.reason, by=who.id)
+        return SilenceView(**_fields(silence))
+
+    @router.delete("/silences/{silence_id}", status_code=204, dependencies=[operate], summary="End a silence")
+    async def _end_silence(request: Request, silence_id: str) -> None:
+        _of(request).alerts.end_silence(silence_id)
+
+    @router.get("/maintenance", dependencies=[read], summary="Announced maintenance")
+    async def _maintenance(request: Request) -> list[MaintenanceView]:
+        return [MaintenanceView(**_fields(window)) for window in _of(request).maintenance]
+
+    @router.post("/maintenance", status_code=201, summary="Announce maintenance from now on")
+    async def _announce(request: Request, body: NewMaintenance, who: Identity = operate) -> MaintenanceView:
+        window = await _of(request).announce_maintenance(
+            body.target, timedelta(minutes=body.minutes), body.reason, who.id
+        )
+        return MaintenanceView(**_fields(window))
+
+    @router.get("/workflows", dependencies=[read], summary="The five governance workflows")
+    async def _workflows(request: Request) -> list[WorkflowView]:
+        return [WorkflowView(**_fields(report)) for report in _of(request).workflows.reports()]
+
+    @router.post(
+        "/workflows/executions",
+        status_code=201,
+        dependencies=[require(Role.SERVICE, Role.OPERATOR, Role.ADMIN)],
+        summary="Record a finished workflow run",
+    )
+    async def _executed(request: Request, body: NewExecution) -> WorkflowView:
+        service = _of(request)
+        await service.record_workflow(
+            body.workflow_type,
+            body.execution_time,
+            success=body.success,
+            compliance_score=body.compliance_score,
+            workflow_id=body.workflow_id,
+        )
+        return WorkflowView(**_fields(service.workflows.report(body.workflow_type)))
+
+    @router.get("/breakers", dependencies=[read], summary="The circuit breakers of this process")
+    async def _breakers() -> list[BreakerView]:
+        return [_breaker(name) for name in (seen.name for seen in breakers().snapshot())]
+
+    @router.post("/breakers/{name}", dependencies=[operate], summary="Force a circuit breaker open, or reset it")
+    async def _order(name: str, body: BreakerOrder) -> BreakerView:
+        (breakers().force_open if body.action == "open" else breakers().reset)(name, body.reason)
+        return _breaker(name)
+
+    @router.get("/events", dependencies=[read], summary="What changes, as server-sent events")
+    async def _events(request: Request) -> StreamingResponse:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(_stream(_of(request)), media_type="text/event-stream", headers=headers)
+
+    return router
+
+
+async def _stream(service: EnhancedMonitoringService) -> AsyncIterator[str]:
+    """Events as they happen, and a comment every 15 s so that proxies keep the connection and a dead one is noticed."""
+    yield ": watching\n\n"
+    events = service.events()
+    following = asyncio.ensure_future(anext(events))
+    try:
+        while True:
+            done, _ = await asyncio.wait([following], timeout=_HEARTBEAT_SECONDS)
+            if not done:
+                yield ": still here\n\n"
+                continue
+            event = following.result()
+            yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+            following = asyncio.ensure_future(anext(events))
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await events.aclose()
+
+
+def _of(request: Request) -> EnhancedMonitoringService:
+    service = getattr(request.app.state, "monitoring", None)
+    if not isinstance(service, EnhancedMonitoringService):
+        raise NotMonitoring("the monitor of this process has not been started")
+    return service
+
+
+def _breaker(name: str) -> BreakerView:
+    seen = next(seen for seen in breakers().snapshot() if seen.name == name)
+    changes = [BreakerChange(**_fields(change)) for change in seen.history]
+    fields: dict[str, Any] = {**_fields(seen), "history": changes}
+    return BreakerView(**fields)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in type(value).__dataclass_fields__}

@@ -1,0 +1,154 @@
+"""Governance workflows: how long they take, whether they succeed and comply, and which ones are stuck."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from acgs1.core.clock import Clock, SystemClock
+from acgs1.core.errors import DomainError
+
+TARGET_SECONDS: Final[dict[str, float]] = {
+    "policy_creation": 24 * 3600.0,
+    "constitutional_compliance": 0.100,
+    "policy_enforcement": 0.200,
+    "wina_oversight": 0.050,
+    "audit_transparency": 3600.0,
+}
+"""The five workflows and the time in which each is to be done."""
+
+COMPLIANCE_TARGET: Final = 0.99
+_WINDOW: Final = 10_000
+
+
+class UnknownWorkflow(DomainError):
+    code = "unknown_workflow"
+    title = "No such governance workflow"
+
+
+class InvalidExecution(DomainError):
+    code = "invalid_execution"
+    title = "The workflow execution cannot have been like this"
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One finished run. `compliance_score` is between 0 and 1, None where nothing was scored."""
+
+    workflow_type: str
+    finished_at: datetime
+    seconds: float
+    success: bool
+    compliance_score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowReport:
+    """What is known of one workflow type: over the last 10,000 runs at most. Fractions are None before the first run."""
+
+    workflow_type: str
+    target_seconds: float
+    executions: int
+    success_rate: float | None
+    within_target: float | None
+    p50_seconds: float | None
+    p95_seconds: float | None
+    p99_seconds: float | None
+    compliance: float | None
+    running: int
+    stuck: tuple[str, ...]
+    compliant: bool | None
+
+
+@dataclass(slots=True)
+class _Type:
+    runs: deque[Execution] = field(default_factory=lambda: deque[Execution](maxlen=_WINDOW))
+    running: dict[str, datetime] = field(default_factory=dict[str, datetime])
+
+
+class GovernanceWorkflowMonitor:
+    """Records workflow runs. A run that has gone on for longer than its target (at least a minute) is stuck."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._types = {name: _Type() for name in TARGET_SECONDS}
+
+    def record_workflow_execution(
+        self,
+        workflow_type: str,
+        execution_time: float,
+        *,
+        success: bool = True,
+        compliance_score: float | None = None,
+        workflow_id: str | None = None,
+    ) -> Execution:
+        """Record a finished run of `execution_time` seconds. Raises UnknownWorkflow or InvalidExecution."""
+        known = self._type(workflow_type)
+        if not execution_time >= 0:
+            raise InvalidExecution(f"execution_time is in seconds and not negative: `{execution_time}`")
+        if compliance_score is not None and not 0 <= compliance_score <= 1:
+            raise InvalidExecution(f"compliance_score is between 0 and 1: `{compliance_score}`")
+        execution = Execution(workflow_type, self._clock.now(), execution_time, success, compliance_score)
+        known.runs.append(execution)
+        if workflow_id is not None:
+            known.running.pop(workflow_id, None)
+        return execution
+
+    def workflow_started(self, workflow_type: str, workflow_id: str) -> None:
+        """Watch a run until it is recorded under the same `workflow_id`. Raises UnknownWorkflow."""
+        self._type(workflow_type).running[workflow_id] = self._clock.now()
+
+    def report(self, workflow_type: str) -> WorkflowReport:
+        """What is known of the type now. Raises UnknownWorkflow."""
+        known = self._type(workflow_type)
+        target = TARGET_SECONDS[workflow_type]
+        runs = list(known.runs)
+        times = sorted(run.seconds for run in runs)
+        scores = [run.compliance_score for run in runs if run.compliance_score is not None]
+        limit = self._clock.now() - timedelta(seconds=max(target, 60.0))
+        within = _share([run.seconds <= target for run in runs])
+        success = _share([run.success for run in runs])
+        compliance = sum(scores) / len(scores) if scores else None
+        judged = [value >= COMPLIANCE_TARGET for value in (within, success, compliance) if value is not None]
+        return WorkflowReport(
+            workflow_type=workflow_type,
+            target_seconds=target,
+            executions=len(runs),
+            success_rate=success,
+            within_target=within,
+            p50_seconds=percentile(times, 0.50),
+            p95_seconds=percentile(times, 0.95),
+            p99_seconds=percentile(times, 0.99),
+            compliance=compliance,
+            running=len(known.running),
+            stuck=tuple(sorted(name for name, since in known.running.items() if since < limit)),
+            compliant=all(judged) if judged else None,
+        )
+
+    def reports(self) -> list[WorkflowReport]:
+        """One report per workflow type."""
+        return [self.report(name) for name in TARGET_SECONDS]
+
+    def restore(self, executions: list[Execution]) -> None:
+        """Take in runs recorded earlier, oldest first."""
+        for execution in executions:
+            if execution.workflow_type in self._types:
+                self._types[execution.workflow_type].runs.append(execution)
+
+    def _type(self, workflow_type: str) -> _Type:
+        try:
+            return self._types[workflow_type]
+        except KeyError:
+            raise UnknownWorkflow(f"`{workflow_type}` is none of {', '.join(TARGET_SECONDS)}") from None
+
+
+def percentile(ordered: list[float], fraction: float) -> float | None:
+    """Nearest rank: the smallest value that at least `fraction` of all are not above. None of nothing."""
+    if not ordered:
+        return None
+    rank = -(-len(ordered) * fraction // 1)
+    return ordered[max(0, int(rank) - 1)]
+
+
+def _share(flags: list[bool]) -> float | None:
+    return sum(flags) / len(flags) if flags else None

@@ -1,0 +1,307 @@
+"""The monitor on a real database, looking at parts that answer, fail and vanish."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncGenerator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import factories
+from acgs1.contracts.auth import Role
+from acgs1.core.clock import ManualClock
+from acgs1.kit.breaker import breakers
+from acgs1.kit.platform import Platform
+from acgs1.kit.settings import PlatformSettings
+from acgs1.kit.web import create_service
+from acgs1.monitoring.alerts import Alert
+from acgs1.monitoring.api import STATUSES, _stream, monitoring_router
+from acgs1.monitoring.health import Status
+from acgs1.monitoring.service import EnhancedMonitoringService
+from acgs1.monitoring.settings import MonitoringSettings
+from acgs1.monitoring.sinks import AlertmanagerSink, SlackSink, WebhookSink
+
+
+class Parts:
+    """What the parts answer, by port."""
+
+    def __init__(self) -> None:
+        self.answers: dict[int, httpx.Response | Exception] = {}
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        answer = self.answers.get(request.url.port or 0, httpx.Response(200, json={"status": "healthy"}))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Box:
+    def __init__(self) -> None:
+        self.groups: list[Sequence[Alert]] = []
+
+    async def send(self, alerts: Sequence[Alert]) -> None:
+        self.groups.append(alerts)
+
+
+class World:
+    def __init__(self, home: Path) -> None:
+        self.clock, self.parts, self.box = ManualClock(), Parts(), Box()
+        self.settings = factories.settings(home)
+        self.service = EnhancedMonitoringService(
+            self.settings,
+            # The loops are started, but what the tests look at, they bring about themselves.
+            options=MonitoringSettings(interval=3600),
+            clock=self.clock,
+            http=httpx.AsyncClient(transport=httpx.MockTransport(self.parts)),
+            sinks=[self.box],
+        )
+
+    def answer(self, part: str, answer: httpx.Response | Exception) -> None:
+        self.parts.answers[self.settings.port(part)] = answer
+
+    async def check(self, part: str, times: int = 1) -> Status:
+        for _ in range(times):
+            self.clock.advance(30)
+            await self.service.check_now(part)
+        return self.service.targets[part].status
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncGenerator[World]:
+    made = World(tmp_path)
+    await made.service.start_monitoring()
+    # Each loop looks once at the start; after that the tests are alone.
+    async with asyncio.timeout(30):
+        while len(await made.service.history.last_checks()) < len(made.service.targets):
+            await asyncio.sleep(0.01)  # noqa: ASYNC110 - the loops announce nothing
+    yield made
+    await made.service.stop_monitoring()
+
+
+async def test_a_part_goes_down_and_comes_back_with_alerts_at_both_ends(world):
+    assert await world.check("auth", 2) is Status.HEALTHY
+    world.answer("auth", httpx.ConnectError("refused"))
+    assert await world.check("auth", 2) is Status.HEALTHY
+    assert await world.check("auth") is Status.DOWN
+    await world.service.judge()
+    first = next(group for group in world.box.groups if group[0].target == "auth")
+    assert [alert.name for alert in first] == ["part-not-serving"]
+    world.answer("auth", httpx.Response(200, json={"status": "healthy"}))
+    assert await world.check("auth", 2) is Status.HEALTHY
+    await world.service.judge()
+    assert any(a.resolved_at and a.name == "part-not-serving" for group in world.box.groups for a in group)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "detail"),
+    [
+        (httpx.Response(200, json={"status": "degraded", "dependencies": {"database": "ok", "ledger": "failed"}}),
+         Status.DEGRADED, "ledger: failed"),
+        (httpx.Response(503, json={"status": "unhealthy"}), Status.UNHEALTHY, ""),
+        (httpx.Response(503, json={"status": "healthy"}), Status.UNHEALTHY, ""),
+        (httpx.Response(200, text="<html>"), Status.UNHEALTHY, "answered 200 without a health document"),
+        (httpx.Response(200, json=[]), Status.UNHEALTHY, "answered 200 without a health document"),
+        (httpx.ReadTimeout("slow"), Status.DOWN, "no answer within 5 s"),
+        (httpx.ConnectError("refused"), Status.DOWN, "ConnectError"),
+    ],
+)  # fmt: skip
+async def test_what_an_answer_means(world, answer, status, detail):
+    world.answer("integrity", answer)
+    check = await world.service.check_now("integrity")
+    assert (check.status, check.detail) == (status, detail)
+
+
+async def test_history_is_kept_downsampled_and_survives_a_restart(world, tmp_path):
+    await world.check("auth", 9)
+    world.answer("auth", httpx.ConnectError("refused"))
+    await world.check("auth", 3)
+    since = world.clock.now() - timedelta(hours=2)
+    single = await world.service.history.points("auth", since, 0)
+    coarse = await world.service.history.points("auth", since, 3600)
+    assert (sum(p.checks for p in single), sum(p.good for p in single)) == (13, 10), "the loop's own first check too"
+    assert (sum(p.checks for p in coarse), sum(p.good for p in coarse)) == (13, 10)
+    await world.service.stop_monitoring()
+    again = EnhancedMonitoringService(
+        world.settings,
+        options=MonitoringSettings(interval=3600),
+        clock=world.clock,
+        http=httpx.AsyncClient(transport=httpx.MockTransport(world.parts)),
+        sinks=[],
+    )
+    await again.start_monitoring()
+    assert again.targets["auth"].status is Status.DOWN
+    world.clock.advance(25 * 3600)
+    await again.history.prune()
+    assert sum(p.checks for p in await again.history.points("auth", since, 0)) <= 1
+    assert sum(p.checks for p in await again.history.points("auth", since, 3600)) >= 13
+    await again.stop_monitoring()
+
+
+async def test_checks_in_maintenance_count_for_nothing_and_raise_no_alert(world):
+    await world.check("auth", 3)
+    before = await world.service.history.tally("auth", timedelta(hours=1))
+    await world.service.announce_maintenance("auth", timedelta(minutes=30), "new disk", "usr_1")
+    world.answer("auth", httpx.ConnectError("refused"))
+    await world.check("auth", 10)
+    assert await world.service.history.tally("auth", timedelta(hours=1)) == before
+    assert [a for a in world.service.alerts.firing if a.target == "auth"] == []
+    world.clock.advance(3600)
+    await world.check("auth")
+    assert [a.name for a in world.service.alerts.firing if a.target == "auth"] == ["part-not-serving"]
+
+
+async def test_a_burning_budget_raises_an_alert_with_its_evidence(world):
+    await world.check("auth", 60)
+    world.answer("auth", httpx.ConnectError("refused"))
+    await world.check("auth", 20)
+    await world.service.judge()
+    burning = [a for a in world.service.alerts.firing if a.name == "error-budget-burns" and a.target == "auth"]
+    assert burning[0].evidence["slo"] == "auth-uptime"
+    assert burning[0].evidence["failed"] == 20
+    auth = next(b for b in await world.service.budgets() if b.objective.service == "auth")
+    assert (auth.total, auth.bad) == (81, 20)
+    assert auth.remaining < 0
+
+
+async def test_a_sink_that_fails_silences_no_other(world):
+    class Broken:
+        async def send(self, alerts: Sequence[Alert]) -> None:
+            raise OSError("no route")
+
+    world.service._sinks = [Broken(), world.box]
+    world.answer("auth", httpx.ConnectError("refused"))
+    await world.check("auth", 3)
+    await world.service.judge()
+    assert world.box.groups
+
+
+async def test_sinks_speak_their_protocols(world):
+    sent: list[httpx.Request] = []
+
+    def receive(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(200)
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(receive))
+    world.answer("auth", httpx.ConnectError("refused"))
+    await world.check("auth", 3)
+    group = world.service.alerts.firing
+    await WebhookSink(http, "http://hook/x", "key").send(group)
+    await SlackSink(http, "http://slack/y").send(group)
+    await AlertmanagerSink(http, "http://am/").send(group)
+    hook, slack, manager = sent
+    expected = hmac.new(b"key", hook.content, hashlib.sha256).hexdigest()
+    assert hook.headers["X-ACGS-Signature"] == f"sha256={expected}"
+    assert "[CRITICAL] auth: auth is down" in json.loads(slack.content)["text"]
+    assert manager.url.path == "/api/v2/alerts"
+    labels = json.loads(manager.content)[0]["labels"]
+    assert labels == {"alertname": "part-not-serving", "target": "auth", "severity": "critical"}
+
+
+def app_of(world: World) -> Any:
+    from contextlib import asynccontextmanager
+
+    @asynccontextmanager
+    async def wire(app: Any, platform: Platform) -> AsyncGenerator[None]:
+        app.state.monitoring = world.service
+        yield
+
+    def create(settings: PlatformSettings) -> Any:
+        return create_service(
+            "console",
+            settings,
+            description="x",
+            routers=[monitoring_router()],
+            statuses=STATUSES,
+            wire=wire,
+            platform=lambda: Platform("console", settings, migrations=None),
+        )
+
+    return create
+
+
+async def test_the_api_shows_and_steers_the_monitor(world):
+    async with factories.running(app_of(world), world.settings) as console:
+        base, operator, member = "/api/v1/monitoring", console.headers(Role.OPERATOR), console.headers(Role.MEMBER)
+
+        async def get(path: str) -> Any:
+            answer = await console.client.get(base + path, headers=member)
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        world.answer("auth", httpx.ConnectError("refused"))
+        await world.check("auth", 3)
+        status = await get("/status")
+        assert status["status"] == "down"
+        assert {t["target"] for t in status["targets"]} == set(world.service.targets)
+        assert (await get("/history/auth?width=0"))[-1]["good"] == 0
+        assert {slo["name"] for slo in await get("/slo")} >= {"auth-uptime", "ledger-uptime"}
+        assert (await get("/alerts"))["firing"][0]["target"] == "auth"
+
+        breakers().get("test->api")
+        opened = await console.client.post(
+            f"{base}/breakers/test->api", json={"action": "open", "reason": "drill"}, headers=operator
+        )
+        assert (opened.status_code, opened.json()["state"], opened.json()["reason"]) == (200, "forced_open", "drill")
+        assert any(b["name"] == "test->api" for b in await get("/breakers"))
+        reset = await console.client.post(
+            f"{base}/breakers/test->api", json={"action": "reset", "reason": "over"}, headers=operator
+        )
+        assert reset.json()["state"] == "closed"
+
+        run = {"workflow_type": "policy_enforcement", "execution_time": 0.01, "compliance_score": 1.0}
+        recorded = await console.client.post(
+            f"{base}/workflows/executions", json=run, headers=console.headers(Role.SERVICE)
+        )
+        assert (recorded.status_code, recorded.json()["executions"]) == (201, 1)
+        assert [w["executions"] for w in await get("/workflows")] == [0, 0, 1, 0, 0]
+        assert len(await world.service.history.executions(10)) == 1
+
+        silence = await console.client.post(
+            f"{base}/silences", json={"target": "auth", "minutes": 5, "reason": "known"}, headers=operator
+        )
+        assert silence.status_code == 201
+        assert (await get("/silences"))[0]["id"] == silence.json()["id"]
+        ended = await console.client.delete(f"{base}/silences/{silence.json()['id']}", headers=operator)
+        assert ended.status_code == 204
+        pause = await console.client.post(
+            f"{base}/maintenance", json={"target": "auth", "minutes": 5, "reason": "disk"}, headers=operator
+        )
+        assert pause.status_code == 201
+        assert (await get("/maintenance"))[0]["target"] == "auth"
+
+        for method, path, body, code, http_status in (
+            ("GET", "/history/nobody", None, "unknown_target", 404),
+            ("POST", "/breakers/nobody", {"action": "open", "reason": "x"}, "unknown_breaker", 404),
+            ("DELETE", "/silences/sil_x", None, "no_such_alert", 404),
+            ("POST", "/workflows/executions", {"workflow_type": "lunch", "execution_time": 1}, "unknown_workflow", 422),
+            ("POST", "/maintenance", {"target": "x", "minutes": 1, "reason": "x"}, "unknown_target", 404),
+        ):
+            answer = await console.client.request(method, base + path, json=body, headers=operator)
+            assert (answer.status_code, answer.json()["code"]) == (http_status, code)
+        refused = await console.client.post(
+            f"{base}/breakers/test->api", json={"action": "open", "reason": "x"}, headers=member
+        )
+        assert refused.status_code == 403
+
+
+async def test_changes_are_streamed_as_server_sent_events(world):
+    stream = _stream(world.service)
+    assert await anext(stream) == ": watching\n\n"
+    following = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+    world.answer("ledger", httpx.ConnectError("refused"))
+    await world.check("ledger", 3)
+    head, data = (await asyncio.wait_for(following, 10)).split("\n")[:2]
+    while '"ledger"' not in data:
+        head, data = (await asyncio.wait_for(anext(stream), 10)).split("\n")[:2]
+    assert head == "event: health"
+    event = json.loads(data.removeprefix("data: "))
+    assert event["target"] == "ledger"
+    await stream.aclose()
+    assert not world.service._subscribers
