@@ -124,7 +124,9 @@ def main() -> None:
                 node.terminate()
                 node.wait()
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    cpu = next((s.split(":")[1].strip() for s in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in s), "")
+    cpu = next(
+        (s.split(":")[1].strip() for s in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in s), ""
+    )
     result = {
         "machine": {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()},
         "load_average_at_end": os.getloadavg()[0],

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from solders.pubkey import Pubkey
 
 from acgs1.ledger.errors import snake_case
+from acgs1.ledger.json_values import as_array
 
 T = TypeVar("T")
 
@@ -171,8 +172,8 @@ def _plain(name: str, declared: object, value: Any) -> object:
         return str(value)
     if isinstance(value, bytes) and declared is str:
         return value.rstrip(b"\0").decode() if name == "title" else value.hex()
-    if isinstance(value, list):
-        return tuple(value)
+    if (items := as_array(value)) is not None:
+        return tuple(items)
     if isinstance(value, str):
         return snake_case(value)  # an enum's variant
     if declared is bool:

@@ -40,58 +40,90 @@ def verify_anchor_transaction(raw: bytes, log_authority: str, program_id: str) -
     Every signature is verified (Ed25519, RFC 8032), and exactly one `anchor_root` of `program_id` (base58) with
     `log_authority` (base58) as its signing authority must be in it. Raises AnchorProofError otherwise.
     """
-    try:
-        authority, program = b58decode(log_authority), b58decode(program_id)
-    except ValueError as error:
-        raise AnchorProofError(f"not an address: {error}") from None
-    if len(authority) != 32 or len(program) != 32:
-        raise AnchorProofError("the authority and the program are addresses of 32 bytes in base58")
+    authority, program = _address(log_authority), _address(program_id)
     reader = _Reader(raw)
     signatures = [reader.take(64) for _ in range(reader.compact_u16())]
-    message = raw[reader.position :]
-
-    first = reader.take(1)[0]
-    if first & 0x80:
-        if first != 0x80:
-            raise AnchorProofError(f"unknown message version {first & 0x7F}")
-        first = reader.take(1)[0]
-    required, readonly_signed, readonly_unsigned = first, reader.take(1)[0], reader.take(1)[0]
-    versioned = message[0] & 0x80 != 0
-    keys = [reader.take(32) for _ in range(reader.compact_u16())]
-    if required != len(signatures) or not 0 < required <= len(keys) or readonly_signed >= required:
+    signed = raw[reader.position :]
+    message = _read_message(reader)
+    if message.required != len(signatures):
         raise AnchorProofError("the message's header does not fit its signatures")
-    if readonly_unsigned > len(keys) - required:
-        raise AnchorProofError("the message's header does not fit its accounts")
-    reader.take(32)  # recent blockhash
-    found: list[tuple[int, str]] = []
-    for _ in range(reader.compact_u16()):
-        program_index = reader.take(1)[0]
-        accounts = reader.take(reader.compact_u16())
-        data = reader.take(reader.compact_u16())
-        if program_index >= len(keys) or keys[program_index] != program or data[:8] != ANCHOR_ROOT:
-            continue
-        if len(data) != 8 + _ARGUMENTS:
-            raise AnchorProofError(f"`anchor_root` takes {_ARGUMENTS} bytes of arguments, got {len(data) - 8}")
-        # The first account of anchor_root is the authority; it counts only as one of the signers.
-        if not accounts or accounts[0] >= required or keys[accounts[0]] != authority:
-            raise AnchorProofError(f"`anchor_root` is not signed by the log authority `{log_authority}`")
-        found.append((int.from_bytes(data[8:16], "little"), data[16:48].hex()))
-    if versioned:
-        for _ in range(reader.compact_u16()):
-            reader.take(32)
-            reader.take(reader.compact_u16())
-            reader.take(reader.compact_u16())
     if reader.position != len(raw):
         raise AnchorProofError(f"{len(raw) - reader.position} bytes too many")
+
+    found = [
+        _anchored(message, call, authority)
+        for call in message.calls
+        if message.key(call.program) == program and call.data[:8] == ANCHOR_ROOT
+    ]
     if len(found) != 1:
         raise AnchorProofError(f"expected one `anchor_root` of program `{program_id}`, found {len(found)}")
-    for key, signature in zip(keys, signatures, strict=False):
+    for key, signature in zip(message.keys, signatures, strict=False):
         try:
-            Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+            Ed25519PublicKey.from_public_bytes(key).verify(signature, signed)
         except InvalidSignature:
             raise AnchorProofError(f"the signature of `{b58encode(key)}` is wrong") from None
     tree_size, root = found[0]
     return AnchoredRoot(tree_size, root, b58encode(signatures[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    program: int
+    accounts: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    required: int
+    keys: tuple[bytes, ...]
+    calls: tuple[_Call, ...]
+
+    def key(self, index: int) -> bytes | None:
+        """None for an index behind the static keys: a lookup table's, which the message does not hold."""
+        return self.keys[index] if index < len(self.keys) else None
+
+
+def _read_message(reader: "_Reader") -> _Message:
+    required = reader.take(1)[0]
+    versioned = required & 0x80 != 0
+    if versioned:
+        if required != 0x80:
+            raise AnchorProofError(f"unknown message version {required & 0x7F}")
+        required = reader.take(1)[0]
+    readonly_signed, readonly_unsigned = reader.take(1)[0], reader.take(1)[0]
+    keys = tuple(reader.take(32) for _ in range(reader.compact_u16()))
+    if not 0 < required <= len(keys) or readonly_signed >= required or readonly_unsigned > len(keys) - required:
+        raise AnchorProofError("the message's header does not fit its accounts")
+    reader.take(32)  # recent blockhash
+    calls = tuple(
+        _Call(reader.take(1)[0], reader.take(reader.compact_u16()), reader.take(reader.compact_u16()))
+        for _ in range(reader.compact_u16())
+    )
+    for _ in range(reader.compact_u16() if versioned else 0):  # address table lookups
+        reader.take(32)
+        reader.take(reader.compact_u16())
+        reader.take(reader.compact_u16())
+    return _Message(required, keys, calls)
+
+
+def _anchored(message: _Message, call: _Call, authority: bytes) -> tuple[int, str]:
+    if len(call.data) != 8 + _ARGUMENTS:
+        raise AnchorProofError(f"`anchor_root` takes {_ARGUMENTS} bytes of arguments, got {len(call.data) - 8}")
+    # The first account of anchor_root is the authority; it counts only as one of the signers.
+    if not call.accounts or call.accounts[0] >= message.required or message.keys[call.accounts[0]] != authority:
+        raise AnchorProofError(f"`anchor_root` is not signed by the log authority `{b58encode(authority)}`")
+    return int.from_bytes(call.data[8:16], "little"), call.data[16:48].hex()
+
+
+def _address(text: str) -> bytes:
+    try:
+        address = b58decode(text)
+    except ValueError as error:
+        raise AnchorProofError(f"not an address: {error}") from None
+    if len(address) != 32:
+        raise AnchorProofError(f"`{text}` is not an address of 32 bytes in base58")
+    return address
 
 
 class _Reader:

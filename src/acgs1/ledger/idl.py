@@ -5,8 +5,9 @@ this program's packed `repr(C)` accounts are the same bytes.
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from solders.instruction import AccountMeta, Instruction
@@ -117,43 +118,35 @@ class Idl:
     def _write(self, out: bytearray, kind: Any, value: Any, where: str) -> None:
         try:
             self._write_checked(out, kind, value, where)
-        except (struct.error, TypeError, AttributeError) as error:
+        except IdlError:
+            raise
+        except (struct.error, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise IdlError(f"`{where}` is of type `{kind}`, got `{value!r}`") from error
 
     def _write_checked(self, out: bytearray, kind: Any, value: Any, where: str) -> None:
         if isinstance(kind, str):
-            if kind in _INTEGERS:
-                out += struct.pack(_INTEGERS[kind], value)
-            elif kind == "bool":
-                out += struct.pack("<B", int(bool(value)))
-            elif kind == "u128":
-                out += int(value).to_bytes(16, "little")
-            elif kind in ("pubkey", "publicKey"):
-                out += bytes(value)
-            elif kind in ("string", "bytes"):
-                raw = value.encode() if kind == "string" else bytes(value)
-                out += struct.pack("<I", len(raw)) + raw
-            else:
-                raise IdlError(f"`{where}`: unknown type `{kind}`")
+            _write_primitive(out, kind, value, where)
         elif "array" in kind:
             item, length = kind["array"]
             if len(value) != length:
                 raise IdlError(f"`{where}` has {length} elements, got {len(value)}")
-            if item == "u8":
-                out += bytes(value)
-            else:
-                for index, element in enumerate(value):
-                    self._write(out, item, element, f"{where}[{index}]")
+            self._write_elements(out, item, value, where)
         elif "vec" in kind:
             out += struct.pack("<I", len(value))
-            for index, element in enumerate(value):
-                self._write(out, kind["vec"], element, f"{where}[{index}]")
+            self._write_elements(out, kind["vec"], value, where)
         elif "option" in kind:
             out.append(0 if value is None else 1)
             if value is not None:
                 self._write(out, kind["option"], value, where)
         else:
             self._write_defined(out, kind["defined"]["name"], value, where)
+
+    def _write_elements(self, out: bytearray, item: Any, value: Any, where: str) -> None:
+        if item == "u8":
+            out += bytes(value)
+            return
+        for index, element in enumerate(value):
+            self._write(out, item, element, f"{where}[{index}]")
 
     def _write_defined(self, out: bytearray, name: str, value: Any, where: str) -> None:
         described = self._types[name]
@@ -168,34 +161,48 @@ class Idl:
 
     def _read(self, reader: "_Reader", kind: Any) -> Any:
         if isinstance(kind, str):
-            if kind in _INTEGERS:
-                code = _INTEGERS[kind]
-                return struct.unpack(code, reader.take(struct.calcsize(code)))[0]
-            if kind == "bool":
-                return reader.take(1) != b"\0"
-            if kind == "u128":
-                return int.from_bytes(reader.take(16), "little")
-            if kind in ("pubkey", "publicKey"):
-                return Pubkey(reader.take(32))
-            if kind in ("string", "bytes"):
-                raw = reader.take(struct.unpack("<I", reader.take(4))[0])
-                return raw.decode() if kind == "string" else raw
-            raise IdlError(f"unknown type `{kind}`")
+            return _read_primitive(reader, kind)
         if "array" in kind:
             item, length = kind["array"]
             return reader.take(length) if item == "u8" else [self._read(reader, item) for _ in range(length)]
         if "vec" in kind:
-            return [self._read(reader, kind["vec"]) for _ in range(struct.unpack("<I", reader.take(4))[0])]
+            return [self._read(reader, kind["vec"]) for _ in range(reader.length())]
         if "option" in kind:
             return self._read(reader, kind["option"]) if reader.take(1) != b"\0" else None
-        described = self._types[kind["defined"]["name"]]
+        return self._read_defined(reader, kind["defined"]["name"])
+
+    def _read_defined(self, reader: "_Reader", name: str) -> Any:
+        described = self._types[name]
         if described["kind"] == "enum":
             variants = described["variants"]
             number = reader.take(1)[0]
             if number >= len(variants):
-                raise IdlError(f"`{kind['defined']['name']}` has no variant {number}")
+                raise IdlError(f"`{name}` has no variant {number}")
             return str(variants[number]["name"])
         return {field["name"]: self._read(reader, field["type"]) for field in described["fields"]}
+
+
+def _write_primitive(out: bytearray, kind: str, value: Any, where: str) -> None:
+    if kind in _INTEGERS:
+        out += struct.pack(_INTEGERS[kind], value)
+    elif kind == "bool":
+        out += struct.pack("<B", int(bool(value)))
+    elif kind == "u128":
+        out += int(value).to_bytes(16, "little")
+    elif kind in ("pubkey", "publicKey"):
+        out += bytes(value)
+    elif kind in ("string", "bytes"):
+        raw = value.encode() if kind == "string" else bytes(value)
+        out += struct.pack("<I", len(raw)) + raw
+    else:
+        raise IdlError(f"`{where}`: unknown type `{kind}`")
+
+
+def _read_primitive(reader: "_Reader", kind: str) -> Any:
+    read = _READ.get(kind)
+    if read is None:
+        raise IdlError(f"unknown type `{kind}`")
+    return read(reader)
 
 
 class _Reader:
@@ -210,3 +217,21 @@ class _Reader:
         piece = self._data[self._position : end]
         self._position = end
         return piece
+
+    def length(self) -> int:
+        """The u32 before a sequence."""
+        return int.from_bytes(self.take(4), "little")
+
+    def integer(self, code: str) -> int:
+        return int(struct.unpack(code, self.take(struct.calcsize(code)))[0])
+
+
+_READ: Final[dict[str, Callable[[_Reader], object]]] = {
+    **{kind: partial(_Reader.integer, code=code) for kind, code in _INTEGERS.items()},
+    "bool": lambda reader: reader.take(1) != b"\0",
+    "u128": lambda reader: int.from_bytes(reader.take(16), "little"),
+    "pubkey": lambda reader: Pubkey(reader.take(32)),
+    "publicKey": lambda reader: Pubkey(reader.take(32)),
+    "string": lambda reader: reader.take(reader.length()).decode(),
+    "bytes": lambda reader: reader.take(reader.length()),
+}

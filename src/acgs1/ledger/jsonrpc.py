@@ -11,6 +11,7 @@ from typing import Any, Final
 import httpx
 
 from acgs1.ledger.errors import LedgerUnavailableError, RpcFailureError
+from acgs1.ledger.json_values import as_object
 
 _READ_ATTEMPTS: Final = 3
 _NODE_UNHEALTHY: Final = -32005
@@ -60,16 +61,18 @@ class JsonRpc:
         if response.status_code == 429 or response.status_code >= 500:
             raise LedgerUnavailableError(f"`{method}` at `{self.url}`: HTTP {response.status_code}")
         try:
-            answer = response.json()
+            answer = as_object(response.json())
         except ValueError:
             raise LedgerUnavailableError(
                 f"`{method}` at `{self.url}`: HTTP {response.status_code} without a JSON body"
             ) from None
-        if not isinstance(answer, dict) or ("error" not in answer and "result" not in answer):
+        if answer is None or ("error" not in answer and "result" not in answer):
             raise LedgerUnavailableError(f"`{method}` at `{self.url}`: not a JSON-RPC answer")
         if "error" in answer:
-            error = answer["error"]
-            if error.get("code") == _NODE_UNHEALTHY:
+            error = as_object(answer["error"]) or {}
+            code = error.get("code")
+            if code == _NODE_UNHEALTHY:
                 raise LedgerUnavailableError(f"`{method}` at `{self.url}`: {error.get('message')}")
-            raise RpcFailureError(f"`{method}`: {error.get('message')}", int(error.get("code", 0)), error.get("data"))
+            rpc_code = code if isinstance(code, int) else 0
+            raise RpcFailureError(f"`{method}`: {error.get('message')}", rpc_code, error.get("data"))
         return answer["result"]

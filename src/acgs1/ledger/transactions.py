@@ -12,7 +12,7 @@ import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, cast
 
 import structlog
 from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
@@ -35,6 +35,7 @@ from acgs1.ledger.errors import (
     TransactionUncertainError,
 )
 from acgs1.ledger.idl import Idl
+from acgs1.ledger.json_values import as_array, as_object, as_strings
 from acgs1.ledger.jsonrpc import JsonRpc
 
 _log = structlog.get_logger(__name__)
@@ -130,7 +131,7 @@ class Sender:
         signature is missing or wrong."""
         try:
             tx = VersionedTransaction.from_bytes(raw)
-        except Exception as error:
+        except ValueError as error:
             raise TransactionFailedError(f"not a transaction: {error}", "SanitizeFailure") from None
         if not all(tx.verify_with_results()):
             raise TransactionFailedError("a signature is missing or wrong", "SignatureFailure")
@@ -182,7 +183,7 @@ class Sender:
                             "send not answered, looking for the signature", signature=signature, error=str(error)
                         )
                     except RpcFailureError as error:
-                        refused = await self._refused(error, tx, signature)
+                        refused = self._refused(error, tx)
                         if refused is not None and not known:
                             raise refused from error
                         if refused is None and not known and _error_of(error) == "BlockhashNotFound":
@@ -203,7 +204,7 @@ class Sender:
                 raise
             raise TransactionUncertainError(error.detail, signature) from error
 
-    async def _refused(self, error: RpcFailureError, tx: VersionedTransaction, signature: str) -> LedgerError | None:
+    def _refused(self, error: RpcFailureError, tx: VersionedTransaction) -> LedgerError | None:
         """What a refusal means; None where the transaction may still be (or have been) taken."""
         if error.rpc_code != _PREFLIGHT_FAILURE:
             return error
@@ -212,8 +213,7 @@ class Sender:
             return None  # our own signature has landed: the status says how
         if reason == "BlockhashNotFound":
             return None
-        data = error.data if isinstance(error.data, dict) else {}
-        return self.explain(reason, tx, data.get("logs") or ())
+        return self.explain(reason, tx, as_strings((as_object(error.data) or {}).get("logs")))
 
     async def _status(self, signature: str, tx: VersionedTransaction, *, history: bool) -> Receipt | None:
         answer = await self._rpc.read("getSignatureStatuses", [signature], {"searchTransactionHistory": history})
@@ -228,13 +228,15 @@ class Sender:
             return None
         return Receipt(signature, status["slot"])
 
-    def explain(self, error: Any, tx: VersionedTransaction, logs: Sequence[str] = ()) -> TransactionFailedError:
+    def explain(self, error: object, tx: VersionedTransaction, logs: Sequence[str] = ()) -> TransactionFailedError:
         """The exception for a transaction error in Solana's JSON."""
-        if isinstance(error, dict) and "InstructionError" in error:
-            index, inner = error["InstructionError"]
+        located = as_array((as_object(error) or {}).get("InstructionError"))
+        if located is not None:
+            index, inner = cast("tuple[int, object]", tuple(located))
             program = tx.message.account_keys[tx.message.instructions[index].program_id_index]
-            if isinstance(inner, dict) and "Custom" in inner and program == self._program:
-                fault = self._idl.errors.get(inner["Custom"])
+            number = (as_object(inner) or {}).get("Custom")
+            if isinstance(number, int) and program == self._program:
+                fault = self._idl.errors.get(number)
                 if fault is not None:
                     return ProgramError(fault.name, fault.number, f"{fault.name}: {fault.message}", error, logs)
             return TransactionFailedError(
@@ -275,8 +277,8 @@ def percentile(values: Sequence[int], percent: int) -> int:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
-def _error_of(error: RpcFailureError) -> Any:
-    return error.data.get("err") if isinstance(error.data, dict) else None
+def _error_of(error: RpcFailureError) -> object:
+    return (as_object(error.data) or {}).get("err")
 
 
 def _last_log(logs: Sequence[str]) -> str:

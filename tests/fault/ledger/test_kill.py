@@ -37,13 +37,15 @@ class Process:
             sys.executable, "-m", "acgs1.ledger.node", "--port", str(self.port), "--pubsub-port", "0",
             "--data-dir", str(self.directory),
         )  # fmt: skip
-        while True:
+        while not await self._ready():
             assert self.process.returncode is None, "the node ended"
-            try:
-                await self.http.get(f"http://127.0.0.1:{self.port}/health/ready")
-                return
-            except httpx.TransportError:
-                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)
+
+    async def _ready(self) -> bool:
+        try:
+            return (await self.http.get(f"http://127.0.0.1:{self.port}/health/ready")).status_code == 200
+        except httpx.TransportError:
+            return False
 
     async def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -62,6 +64,7 @@ async def test_every_answered_transaction_survives_kill_9(tmp_path):
     recent = Hash.from_string((await node.rpc("getLatestBlockhash"))["value"]["blockhash"])
     genesis = await node.rpc("getGenesisHash")
     answered: list[str] = []
+    enough = asyncio.Event()
 
     async def pay(start: int) -> None:
         for lamports in range(start, start + 400):
@@ -72,10 +75,11 @@ async def test_every_answered_transaction_survives_kill_9(tmp_path):
                 answered.append(await node.rpc("sendTransaction", wire, {"encoding": "base64"}))
             except httpx.TransportError:
                 return
+            if len(answered) == 100:
+                enough.set()
 
     payers = [asyncio.create_task(pay(10**6 + 1000 * n)) for n in range(4)]
-    while len(answered) < 100:
-        await asyncio.sleep(0.01)
+    await enough.wait()
     await node.kill()
     await asyncio.gather(*payers)
     await node.start()

@@ -47,7 +47,8 @@ async def test_a_policy_goes_from_proposal_to_force(world):
     await client.attest(world.verifier, D, C, 1)
     await client.enact(world.council, proposed.index)
     policy = await client.get_policy(C)
-    assert policy is not None and policy.proposal == proposed.index
+    assert policy is not None
+    assert policy.proposal == proposed.index
     await client.close_proposal(ann, proposed.index)
     assert await client.get_proposal(proposed.index) is None
 
@@ -130,7 +131,8 @@ async def test_an_emergency_suspends_a_policy_until_it_is_ended(world):
     index = await client.emergency_action(world.emergency, "freeze_activation", None, A, 3600)
     governance = await client.governance()
     action = await client.get_emergency(index)
-    assert action.in_effect(action.issued_at) and governance.frozen_until == action.expires_at
+    assert action.in_effect(action.issued_at)
+    assert governance.frozen_until == action.expires_at
     await client.end_emergency(world.emergency, index)
     assert (await client.get_emergency(index)).status == "ended"
 

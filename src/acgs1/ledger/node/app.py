@@ -1,7 +1,7 @@
 """The node as an ASGI application: JSON-RPC at `POST /`, subscriptions at WebSocket `/`, health beside them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -71,7 +71,7 @@ def create_app(settings: NodeSettings | None = None, chain: Chain | None = None)
     settings = settings or NodeSettings.from_env()
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         opened = chain or open_chain(settings)
         pubsub = PubSub(opened)
         app.state.node = Node(opened, Rpc(opened, airdrop_limit=settings.airdrop_limit), pubsub)

@@ -8,7 +8,7 @@ Should that commit fail, the machine is ahead of the disk: the chain is broken, 
 import asyncio
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, ParamSpec, TypeVar
@@ -26,6 +26,7 @@ from solders.transaction import VersionedTransaction
 
 from acgs1.core.clock import Clock
 from acgs1.core.hashing import sha256_hex
+from acgs1.ledger.json_values import as_strings
 from acgs1.ledger.node.errors import (
     NODE_UNHEALTHY,
     PREFLIGHT_FAILURE,
@@ -163,7 +164,7 @@ class Chain:
             await self.settled()
             if self._seq > self._snapshot_seq:
                 snapshot = self._snapshot(self._seq)
-                await asyncio.get_running_loop().run_in_executor(self._writer, self._journal.append, [], snapshot)
+                await self._write([], snapshot)
         self._writer.shutdown()
         self._reader.shutdown()
         self._journal.close()
@@ -276,11 +277,10 @@ class Chain:
         while slot - self._recent[oldest := next(iter(self._recent))][0] > _RECENT_SLOTS:
             del self._recent[oldest]
         self._dirty.update(outcome.writable)
-        logs = outcome.meta["logMessages"]
         accounts = (
             tuple((key, self.machine.account(key)) for key in outcome.writable) if self.on_landed is not None else ()
         )
-        landed = Landed(signature, slot, outcome.err, logs if isinstance(logs, list) else [], outcome.keys, accounts)
+        landed = Landed(signature, slot, outcome.err, as_strings(outcome.meta["logMessages"]), outcome.keys, accounts)
         self._batch.append((record, landed))
         if self._batch_settled is None:
             self._batch_settled = asyncio.get_running_loop().create_future()
@@ -289,7 +289,6 @@ class Chain:
 
     async def _flush(self) -> None:
         """Commit batch after batch until nothing is pending: while one is being written, the next one gathers."""
-        loop = asyncio.get_running_loop()
         while self._batch and self._batch_settled is not None:
             batch, settled = self._batch, self._batch_settled
             self._batch, self._batch_settled, self._in_flight = [], None, settled
@@ -297,10 +296,8 @@ class Chain:
             if self._seq - self._snapshot_seq >= self._snapshot_every:
                 snapshot = self._snapshot(self._seq)
             try:
-                await loop.run_in_executor(
-                    self._writer, self._journal.append, [record for record, _ in batch], snapshot
-                )
-            except Exception as error:
+                await self._write([record for record, _ in batch], snapshot)
+            except Exception as error:  # noqa: BLE001 - whatever the reason, what the machine did is not on the disk
                 self._break(error)
                 settled.set_result(None)
                 break
@@ -311,6 +308,9 @@ class Chain:
         self._in_flight = None
         if self.broken is not None and self._batch_settled is not None:
             self._batch_settled.set_result(None)
+
+    async def _write(self, records: Sequence[Record], snapshot: Snapshot | None) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._journal.append, records, snapshot)
 
     def _break(self, error: BaseException) -> None:
         if self.broken is None:

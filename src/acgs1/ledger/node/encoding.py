@@ -2,14 +2,15 @@
 
 import base64
 import json
-from typing import Final
+from typing import Any, Final, cast
 
 from solders.account import Account
 from solders.message import Message, MessageV0
 from solders.pubkey import Pubkey
-from solders.transaction import VersionedTransaction
+from solders.transaction import SanitizeError, VersionedTransaction
 
 from acgs1.ledger.base58 import b58decode, b58encode
+from acgs1.ledger.json_values import as_object, as_strings
 from acgs1.ledger.node.errors import (
     INVALID_REQUEST,
     UNSUPPORTED_TRANSACTION_VERSION,
@@ -59,7 +60,7 @@ def decode_transaction(text: str, encoding: str) -> tuple[VersionedTransaction, 
     raw = decode_bytes(text, encoding, PACKET_SIZE)
     try:
         tx = VersionedTransaction.from_bytes(raw)
-    except Exception as error:
+    except ValueError as error:
         raise invalid_params(
             f"failed to deserialize solana_transaction::versioned::VersionedTransaction: {error}"
         ) from None
@@ -70,7 +71,7 @@ def decode_transaction(text: str, encoding: str) -> tuple[VersionedTransaction, 
         )
     try:
         tx.sanitize()
-    except Exception as error:
+    except SanitizeError as error:
         raise invalid_params(f"invalid transaction: {error}") from None
     return tx, raw
 
@@ -157,17 +158,16 @@ def _parsed_transaction(tx: VersionedTransaction, meta: dict[str, object]) -> di
     """The `jsonParsed` form with every instruction partially decoded, as Solana gives for programs it cannot parse."""
     message = tx.message
     signers = message.header.num_required_signatures
-    keys: list[dict[str, object]] = [
-        {"pubkey": str(k), "signer": i < signers, "source": "transaction", "writable": is_writable(tx, i)}
+    keys = [
+        _key_json(str(k), signer=i < signers, source="transaction", writable=is_writable(tx, i))
         for i, k in enumerate(message.account_keys)
     ]
-    loaded = meta.pop("loadedAddresses", None)
-    if isinstance(loaded, dict):
-        for group in ("writable", "readonly"):
-            keys += [
-                {"pubkey": k, "signer": False, "source": "lookupTable", "writable": group == "writable"}
-                for k in loaded[group]
-            ]
+    loaded = as_object(meta.pop("loadedAddresses", None)) or {}
+    for group in ("writable", "readonly"):
+        writable = group == "writable"
+        keys += [
+            _key_json(k, signer=False, source="lookupTable", writable=writable) for k in as_strings(loaded.get(group))
+        ]
     addresses = [key["pubkey"] for key in keys]
 
     def partial(program: int, accounts: bytes | list[int], data: str, height: object) -> dict[str, object]:
@@ -178,12 +178,11 @@ def _parsed_transaction(tx: VersionedTransaction, meta: dict[str, object]) -> di
             "stackHeight": height,
         }
 
-    inner = meta.get("innerInstructions")
-    if isinstance(inner, list):
-        for group in inner:
-            group["instructions"] = [
-                partial(i["programIdIndex"], i["accounts"], i["data"], i["stackHeight"]) for i in group["instructions"]
-            ]
+    # What the node itself has written (`Machine.execute`), so its shape is known.
+    for called in cast("list[dict[str, list[dict[str, Any]]]]", meta.get("innerInstructions") or []):
+        called["instructions"] = [
+            partial(i["programIdIndex"], i["accounts"], i["data"], i["stackHeight"]) for i in called["instructions"]
+        ]
     body: dict[str, object] = {
         "accountKeys": keys,
         "recentBlockhash": str(message.recent_blockhash),
@@ -194,6 +193,10 @@ def _parsed_transaction(tx: VersionedTransaction, meta: dict[str, object]) -> di
     if not isinstance(message, Message):
         body["addressTableLookups"] = _lookups(tx)
     return {"signatures": [str(s) for s in tx.signatures], "message": body}
+
+
+def _key_json(address: str, *, signer: bool, source: str, writable: bool) -> dict[str, object]:
+    return {"pubkey": address, "signer": signer, "source": source, "writable": writable}
 
 
 def parse_pubkey(text: object) -> Pubkey:

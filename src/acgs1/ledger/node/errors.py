@@ -15,6 +15,8 @@ from solders.transaction_status import (
     TransactionErrorProgramExecutionTemporarilyRestricted,
 )
 
+from acgs1.ledger.json_values import as_array, as_object
+
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
@@ -86,20 +88,20 @@ def describe(error: ErrorJson) -> str:
     if isinstance(error, str):
         return _TRANSACTION_TEXTS.get(error, error)
     ((name, payload),) = error.items()
-    if name == "InstructionError" and isinstance(payload, list):
-        index, inner = payload
+    if name == "InstructionError" and (parts := as_array(payload)) is not None:
+        index, inner = parts
         return f"Error processing Instruction {index}: {_describe_instruction(inner)}"
-    if name == "InsufficientFundsForRent" and isinstance(payload, dict):
-        return f"Transaction results in an account ({payload['account_index']}) with insufficient funds for rent"
+    if name == "InsufficientFundsForRent" and (which := as_object(payload)) is not None:
+        return f"Transaction results in an account ({which['account_index']}) with insufficient funds for rent"
     if name == "DuplicateInstruction":
         return f"Transaction contains a duplicate instruction ({payload}) that is not allowed"
     return f"{name}: {payload}"
 
 
 def _describe_instruction(error: object) -> str:
-    if isinstance(error, dict):
-        ((name, payload),) = error.items()
-        if name == "Custom":
+    if (tagged := as_object(error)) is not None:
+        ((name, payload),) = tagged.items()
+        if name == "Custom" and isinstance(payload, int):
             return f"custom program error: {payload:#x}"
         return f"{name}: {payload}"
     return _INSTRUCTION_TEXTS.get(str(error), str(error))

@@ -8,7 +8,7 @@ duplicates are judged by the caller, once, before a transaction gets here.
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 from solders.account import Account
 from solders.clock import Clock
@@ -78,8 +78,7 @@ class Machine:
             .with_log_bytes_limit(10_000)
         )
         # LiteSVM's own faucet has a fresh key in every instance: take its money away, ours is in the genesis.
-        # (`airdrop_pubkey` is declared a property and is a method in solders 0.29.)
-        foreign = cast("Callable[[], Pubkey]", self._svm.airdrop_pubkey)()
+        foreign = self._svm.airdrop_pubkey()
         self._svm.set_account(foreign, Account(0, b"", _NO_PROGRAM))
         self._svm.set_epoch_schedule(EpochSchedule.without_warmup())
         self._slot = -1
@@ -232,7 +231,7 @@ def is_writable(tx: VersionedTransaction, index: int) -> bool:
 
 def message_version(tx: VersionedTransaction) -> int | None:
     """None for a legacy message, else the version number."""
-    return None if isinstance(tx.message, Message) else int(tx.version())  # pyright: ignore[reportArgumentType]
+    return None if isinstance(tx.message, Message) else int(tx.version())
 
 
 def _guard(call: Callable[[VersionedTransaction], R], tx: VersionedTransaction) -> R:

@@ -15,6 +15,7 @@ from solders.pubkey import Pubkey
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from acgs1.ledger.base58 import b58encode
+from acgs1.ledger.json_values import as_array, as_object
 from acgs1.ledger.node.chain import Chain, Landed
 from acgs1.ledger.node.encoding import ACCOUNT_ENCODINGS, account_json, parse_pubkey
 from acgs1.ledger.node.errors import INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RpcError, invalid_params
@@ -96,21 +97,21 @@ class PubSub:
     # -- requests ---------------------------------------------------------------------------------------------
 
     async def _answer(self, connection: Connection, text: str) -> object:
-        identifier: object = None
         try:
-            try:
-                request = json.loads(text)
-            except (ValueError, RecursionError):
-                raise RpcError(PARSE_ERROR, "Parse error") from None
-            if not isinstance(request, dict) or not isinstance(request.get("method"), str):
-                raise RpcError(INVALID_REQUEST, "Invalid request")
-            identifier = request.get("id")
-            params = request.get("params") or []
-            if not isinstance(params, list):
-                raise invalid_params("`params` should be an array")
-            result = self._invoke(connection, request["method"], params)
+            request = as_object(json.loads(text))
+        except (ValueError, RecursionError):
+            return _failure(None, RpcError(PARSE_ERROR, "Parse error"))
+        method = None if request is None else request.get("method")
+        if request is None or not isinstance(method, str):
+            return _failure(None, RpcError(INVALID_REQUEST, "Invalid request"))
+        identifier = request.get("id")
+        params = as_array(request.get("params") or [])
+        if params is None:
+            return _failure(identifier, invalid_params("`params` should be an array"))
+        try:
+            result = self._invoke(connection, method, params)
         except RpcError as error:
-            return {"jsonrpc": "2.0", "error": error.to_json(), "id": identifier}
+            return _failure(identifier, error)
         return {"jsonrpc": "2.0", "result": result, "id": identifier}
 
     def _invoke(self, connection: Connection, method: str, params: Params) -> object:
@@ -167,9 +168,9 @@ class PubSub:
     def _logs(self, params: Params) -> Subscription:
         which = params[0] if params else None
         address: Pubkey | None = None
-        if isinstance(which, dict):
-            mentions = which.get("mentions")
-            if not isinstance(mentions, list) or len(mentions) != 1:
+        if (filtered := as_object(which)) is not None:
+            mentions = as_array(filtered.get("mentions"))
+            if mentions is None or len(mentions) != 1:
                 raise invalid_params("Invalid Request: Only 1 address supported")
             address = parse_pubkey(mentions[0])
         elif which not in ("all", "allWithVotes"):
@@ -246,6 +247,10 @@ _EMPTY_ACCOUNT: Final = {
     "rentEpoch": 0,
     "space": 0,
 }
+
+
+def _failure(identifier: object, error: RpcError) -> dict[str, object]:
+    return {"jsonrpc": "2.0", "error": error.to_json(), "id": identifier}
 
 
 def _never(_: Landed) -> list[object]:

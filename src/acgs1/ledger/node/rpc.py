@@ -5,7 +5,7 @@ one and the same here: what is told is final.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from solders.account import Account
@@ -14,6 +14,7 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
+from acgs1.ledger.json_values import as_array, as_object
 from acgs1.ledger.node.chain import Chain
 from acgs1.ledger.node.encoding import (
     ACCOUNT_ENCODINGS,
@@ -58,11 +59,10 @@ class Config:
 
     def __init__(self, params: Params, position: int) -> None:
         value = params[position] if len(params) > position else None
-        if value is None:
-            value = {}
-        if not isinstance(value, Mapping):
+        values = as_object({} if value is None else value)
+        if values is None:
             raise invalid_params(f"invalid type: expected a configuration object at position {position}, got `{value}`")
-        self._values: Mapping[str, object] = value
+        self._values = values
         commitment = self._values.get("commitment")
         if commitment is not None and commitment not in _COMMITMENTS:
             raise invalid_params(f"unknown commitment `{commitment}`, expected one of {', '.join(_COMMITMENTS)}")
@@ -98,9 +98,10 @@ class Config:
         value = self._values.get("dataSlice")
         if value is None:
             return None
-        if not isinstance(value, Mapping):
+        bounds = as_object(value)
+        if bounds is None:
             raise invalid_params("invalid type: `dataSlice` is an object of `offset` and `length`")
-        return natural(value.get("offset"), "dataSlice.offset"), natural(value.get("length"), "dataSlice.length")
+        return natural(bounds.get("offset"), "dataSlice.offset"), natural(bounds.get("length"), "dataSlice.length")
 
 
 def natural(value: object, name: str) -> int:
@@ -162,40 +163,41 @@ class Rpc:
             request = json.loads(body)
         except (ValueError, RecursionError):
             return _failure(None, RpcError(PARSE_ERROR, "Parse error"))
-        if isinstance(request, list):
-            if not request or len(request) > _MAX_BATCH:
+        if (batch := as_array(request)) is not None:
+            if not 1 <= len(batch) <= _MAX_BATCH:
                 return _failure(
                     None, RpcError(INVALID_REQUEST, f"Invalid request: a batch holds 1 to {_MAX_BATCH} calls")
                 )
-            answers = [a for r in request if (a := await self.call(r)) is not None]
+            answers = [a for r in batch if (a := await self.call(r)) is not None]
             return answers or None
         return await self.call(request)
 
     async def call(self, request: object) -> dict[str, object] | None:
-        if not isinstance(request, dict) or not isinstance(request.get("method"), str):
+        call = as_object(request)
+        method = None if call is None else call.get("method")
+        if call is None or not isinstance(method, str):
             return _failure(None, RpcError(INVALID_REQUEST, "Invalid request"))
-        identifier: object = request.get("id")
-        if request.get("jsonrpc") != "2.0" or isinstance(identifier, dict | list | bool):
+        identifier = call.get("id")
+        if call.get("jsonrpc") != "2.0" or isinstance(identifier, dict | list | bool):
             return _failure(None, RpcError(INVALID_REQUEST, "Invalid request"))
         try:
-            result = await self.invoke(request["method"], request.get("params"))
+            result = await self.invoke(method, call.get("params"))
         except RpcError as error:
             answer = _failure(identifier, error)
         else:
-            answer = {"jsonrpc": "2.0", "result": result, "id": identifier}
-        return answer if "id" in request else None
+            answer: dict[str, object] = {"jsonrpc": "2.0", "result": result, "id": identifier}
+        return answer if "id" in call else None
 
     async def invoke(self, name: str, params: object) -> object:
         """The result of one method. Raises RpcError."""
         method = self._methods.get(name)
         if method is None:
             raise RpcError(METHOD_NOT_FOUND, "Method not found")
-        if params is None:
-            params = []
-        if not isinstance(params, list):
+        arguments = as_array([] if params is None else params)
+        if arguments is None:
             raise RpcError(INVALID_PARAMS, "`params` should be an array")
         self._chain.check()
-        result = await method(params)
+        result = await method(arguments)
         await self._chain.settled()
         return result
 
@@ -318,7 +320,7 @@ class Rpc:
         raw = decode_bytes(_text(params, 0, "message"), "base64", PACKET_SIZE)
         try:
             message = from_bytes_versioned(raw)
-        except Exception as error:
+        except ValueError as error:
             raise invalid_params(
                 f"failed to deserialize solana_message::versioned::VersionedMessage: {error}"
             ) from None
@@ -329,7 +331,7 @@ class Rpc:
         )
         return self._context(self._chain.simulate(unsigned).fee)
 
-    async def _prioritization_fees(self, params: Params) -> object:
+    async def _prioritization_fees(self, _: Params) -> object:
         """Nobody competes for this node's blocks, so the fee that was needed is zero, for as long as there were blocks."""
         slot = self._chain.slot()
         return [{"slot": s, "prioritizationFee": 0} for s in range(max(0, slot - MAX_PROCESSING_AGE + 1), slot + 1)]
@@ -473,15 +475,15 @@ class Rpc:
         return self._context(value)
 
     def _simulated_accounts(self, config: Config, simulation: Simulation) -> list[object] | None:
-        wanted = config.raw("accounts")
-        if wanted is None:
+        if config.raw("accounts") is None:
             return None
-        if not isinstance(wanted, Mapping):
+        wanted = as_object(config.raw("accounts"))
+        if wanted is None:
             raise invalid_params("invalid type: `accounts` is an object of `addresses` and `encoding`")
         encoding = Config([wanted], 0).choice("encoding", "base64", ("base64", "jsonParsed"))
         addresses = [parse_pubkey(a) for a in _list([wanted.get("addresses")], 0, "accounts.addresses", _MAX_ACCOUNTS)]
         if simulation.err is not None:
-            return [None] * len(addresses)
+            return [None for _ in addresses]
         found = [simulation.accounts.get(a) or self._chain.machine.account(a) for a in addresses]
         return [None if a is None or not a.lamports else account_json(a, encoding, None) for a in found]
 
@@ -500,25 +502,27 @@ def account_filter(filters: object) -> Callable[[Account], bool]:
     """A predicate for getProgramAccounts' `filters` (dataSize, memcmp); all of them must hold."""
     if filters is None:
         return lambda _: True
-    if not isinstance(filters, list) or len(filters) > _MAX_FILTERS:
+    given = as_array(filters)
+    if given is None or len(given) > _MAX_FILTERS:
         raise invalid_params(f"Too many filters provided; max {_MAX_FILTERS}")
-    checks = [_one_filter(f) for f in filters]
+    checks = [_one_filter(f) for f in given]
     return lambda account: all(check(account) for check in checks)
 
 
 def _one_filter(item: object) -> Callable[[Account], bool]:
-    if isinstance(item, Mapping) and "dataSize" in item:
-        size = natural(item["dataSize"], "dataSize")
+    body = as_object(item) or {}
+    if "dataSize" in body:
+        size = natural(body["dataSize"], "dataSize")
         return lambda account: len(account.data) == size
-    memcmp = item.get("memcmp") if isinstance(item, Mapping) else None
-    if not isinstance(memcmp, Mapping):
+    memcmp = as_object(body.get("memcmp"))
+    if memcmp is None:
         raise invalid_params(f"unknown filter `{item}`, expected `dataSize` or `memcmp`")
     offset = natural(memcmp.get("offset"), "memcmp.offset")
     given, encoding = memcmp.get("bytes"), memcmp.get("encoding") or "base58"
-    if isinstance(given, list):
+    if (numbers := as_array(given)) is not None:
         try:
-            pattern = bytes(given)
-        except (TypeError, ValueError):
+            pattern = bytes(natural(n, "memcmp.bytes") for n in numbers)
+        except ValueError:
             raise invalid_params("`memcmp.bytes` is a list of bytes") from None
     elif isinstance(given, str) and isinstance(encoding, str):
         pattern = decode_bytes(given, encoding, 128)
@@ -551,8 +555,8 @@ def _text(params: Params, position: int, name: str) -> str:
 
 
 def _list(params: Params, position: int, name: str, limit: int) -> list[object]:
-    value = params[position] if len(params) > position else None
-    if not isinstance(value, list):
+    value = as_array(params[position] if len(params) > position else None)
+    if value is None:
         raise invalid_params(f"invalid type: `{name}` is an array")
     if len(value) > limit:
         raise invalid_params(f"Too many inputs provided; max {limit}")

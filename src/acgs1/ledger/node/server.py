@@ -4,6 +4,7 @@ import errno
 import signal
 import socket
 import sys
+from types import FrameType
 
 import structlog
 import uvicorn
@@ -57,11 +58,15 @@ def serve(settings: NodeSettings) -> int:
     )
     # uvicorn stops cleanly on these and then raises them again; that must not turn a clean stop into a kill.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, _ignore)
     server.run(sockets=sockets)
     if not server.started:
         return 1
     return 3 if broken else 0
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    pass
 
 
 def _listen(host: str, port: int) -> socket.socket:
