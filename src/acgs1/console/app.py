@@ -7,6 +7,7 @@ from acgs1.console.wiring import wire
 from acgs1.kit.platform import Platform
 from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.web import create_service
+from acgs1.monitoring.api import STATUSES, monitoring_router
 
 
 def create_app(settings: PlatformSettings | None = None) -> FastAPI:
@@ -16,8 +17,8 @@ def create_app(settings: PlatformSettings | None = None) -> FastAPI:
         "console",
         settings,
         description="What runs where, and the monitoring behind it.",
-        routers=[page_router(settings)],
-        statuses={},
+        routers=[page_router(settings), monitoring_router()],
+        statuses=STATUSES,
         public=frozenset({"/"}),
         wire=wire,
         platform=lambda: Platform("console", settings, migrations=None),

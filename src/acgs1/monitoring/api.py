@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -367,9 +368,9 @@ def _of(request: Request) -> EnhancedMonitoringService:
 def _breaker(name: str) -> BreakerView:
     seen = next(seen for seen in breakers().snapshot() if seen.name == name)
     changes = [BreakerChange(**_fields(change)) for change in seen.history]
-    fields: dict[str, Any] = {**_fields(seen), "history": changes}
-    return BreakerView(**fields)
+    values: dict[str, Any] = {**_fields(seen), "history": changes}
+    return BreakerView(**values)
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in type(value).__dataclass_fields__}
+    return {field.name: getattr(value, field.name) for field in fields(value)}

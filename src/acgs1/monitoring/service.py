@@ -31,6 +31,7 @@ _log = structlog.get_logger()
 
 UPTIME_TARGET: Final = 0.995
 _RUNBOOKS: Final = "docs/how-to/runbooks.md"
+_STARTING_INTERVAL: Final = 5.0
 _PRUNE_SECONDS: Final = 3600.0
 _SUBSCRIBER_BACKLOG: Final = 256
 
@@ -161,8 +162,10 @@ class EnhancedMonitoringService:
                     "detail": check.detail,
                 },
             )
+        # A part that has not yet been seen serving may still be starting: its misses count from when it is called down.
+        counted = not in_maintenance and health.status is not Status.UNKNOWN
         # Last, so that a database that is away hides nothing of what was seen.
-        await self.history.record(check, counted=not in_maintenance)
+        await self.history.record(check, counted=counted)
         return check
 
     async def judge(self) -> None:
@@ -278,7 +281,9 @@ class EnhancedMonitoringService:
             except (SQLAlchemyError, OSError) as error:
                 # The monitor's own database is away: what was seen still shows in the status.
                 _log.error("check_not_recorded", target=service_name, error=type(error).__name__)
-            await asyncio.sleep(max(0.0, self.options.interval - (self.clock.monotonic() - started)))
+            starting = self.targets[service_name].status is Status.UNKNOWN
+            interval = min(self.options.interval, _STARTING_INTERVAL) if starting else self.options.interval
+            await asyncio.sleep(max(0.0, interval - (self.clock.monotonic() - started)))
 
     async def _judge_continuously(self) -> None:
         while True:

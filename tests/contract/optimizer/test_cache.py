@@ -327,5 +327,5 @@ async def test_a_dead_shared_level_costs_no_call_its_answer_and_is_asked_once(tm
 
 async def _until(ask: Callable[[], Awaitable[Any]], expected: Any) -> None:
     async with asyncio.timeout(20):
-        while await ask() != expected:
-            await asyncio.sleep(0.005)  # noqa: ASYNC110 - caches announce nothing
+        while await ask() != expected:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.005)

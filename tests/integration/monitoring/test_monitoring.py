@@ -77,8 +77,8 @@ async def world(tmp_path: Path) -> AsyncGenerator[World]:
     await made.service.start_monitoring()
     # Each loop looks once at the start; after that the tests are alone.
     async with asyncio.timeout(30):
-        while len(await made.service.history.last_checks()) < len(made.service.targets):
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - the loops announce nothing
+        while len(await made.service.history.last_checks()) < len(made.service.targets):  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.01)
     yield made
     await made.service.stop_monitoring()
 
