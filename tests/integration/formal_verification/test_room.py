@@ -1,5 +1,6 @@
 """What formal_verification promises its callers, over HTTP and with real solvers."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -293,3 +294,27 @@ async def test_an_idempotency_key_gives_the_first_answer_again(room: Running):
     first = await room.client.post("/api/v1/verifications?wait=60", json=body, headers=headers)
     again = await room.client.post("/api/v1/verifications?wait=60", json=body, headers=headers)
     assert again.json()["id"] == first.json()["id"]
+
+
+async def test_a_verification_that_is_writing_its_report_is_not_cancelled_any_more(
+    room: Running, monkeypatch: pytest.MonkeyPatch
+):
+    service = room.app.state.service
+    conclude = service._conclude
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def held(*arguments: object) -> object:
+        reached.set()
+        await go_on.wait()
+        return await conclude(*arguments)
+
+    monkeypatch.setattr(service, "_conclude", held)
+    begun = (await verify(room, COMPLIANT, constitution(), "?wait=0")).json()
+    await reached.wait()
+    path = f"/api/v1/verifications/{begun['id']}/cancellation"
+    cancelling = asyncio.create_task(room.client.post(path, headers=room.headers(Role.LEGISLATOR)))
+    go_on.set()
+    answer = await cancelling
+    assert answer.json()["verdict"] == "proved"
+    listed = (await room.client.get("/api/v1/verifications", headers=room.headers(Role.MEMBER))).json()["items"]
+    assert [item["status"] for item in listed] == ["done"]

@@ -66,6 +66,8 @@ class _Running:
     task: asyncio.Task[VerificationReport | None]
     total: int
     done: int = 0
+    concluding: bool = False
+    """The report is being written: too late to cancel."""
     moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def advance(self, count: int) -> None:
@@ -141,7 +143,9 @@ class VerificationService:
     async def cancel(self, verification_id: str, by: Identity) -> VerificationReport | VerificationProgress:
         """Stops a running verification; one that has ended stays as it is. Raises VerificationNotFound."""
         running = self._running.get(verification_id)
-        if running is not None and running.task.cancel():
+        if running is not None and running.concluding:
+            await asyncio.wait([running.task])
+        elif running is not None and running.task.cancel():
             await asyncio.wait([running.task])
             async with self._archive.transaction() as records:
                 await records.finish(verification_id, "cancelled", self._clock.now(), detail=f"cancelled by `{by.id}`")
@@ -248,6 +252,8 @@ class VerificationService:
                     obligation=obligation.id,
                     reason=obligation.reason,
                 )
+        if running is not None:
+            running.concluding = True
         return await self._conclude(stored, plan, obligations, fresh, started)
 
     async def _known(self, plan: Plan) -> dict[int, dict[str, Any]]:
@@ -286,7 +292,6 @@ class VerificationService:
             verdict=verdict_of(obligations),
             obligations=obligations,
             principles_without_invariants=plan.facts["principles_without_invariants"],
-            findings=plan.facts.get("findings", []),
             certificate_hash=None,
             started_at=stored.created_at,
             milliseconds=round((self._clock.monotonic() - started) * 1000, 3),
