@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import Awaitable, Callable
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +14,23 @@ if TYPE_CHECKING:
     from acgs1.ledger.client import LedgerClient
 
 T = TypeVar("T")
+
+
+class _Sol(click.ParamType[Decimal]):
+    """An amount of SOL, exact to the lamport."""
+
+    name = "sol"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        try:
+            amount = Decimal(str(value))
+        except InvalidOperation:
+            amount = Decimal(0)
+        if not (amount.is_finite() and 0 < amount < 2**64 // 10**9) or amount * 10**9 % 1:
+            self.fail(
+                f"`{value}` is not an amount of SOL: expected a number above 0 with at most 9 decimals", param, ctx
+            )
+        return amount
 
 
 @click.group()
@@ -72,13 +90,17 @@ def status(context: click.Context) -> None:
 
 @ledger.command()
 @click.argument("address")
-@click.argument("sol", type=click.FloatRange(min=0, min_open=True))
+@click.argument("sol", type=_Sol())
 @click.pass_context
-def airdrop(context: click.Context, address: str, sol: float) -> None:
+def airdrop(context: click.Context, address: str, sol: Decimal) -> None:
     """Ask the faucet for SOL (the embedded node, devnet, testnet)."""
-    from solders.pubkey import Pubkey
+    from acgs1.ledger.keys import parse_address
 
-    click.echo(_run(context, lambda client: client.airdrop(Pubkey.from_string(address), round(sol * 10**9))))
+    try:
+        to = parse_address(address)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="ADDRESS") from None
+    click.echo(_run(context, lambda client: client.airdrop(to, int(sol * 10**9))))
 
 
 @ledger.command()
@@ -113,6 +135,7 @@ def show(context: click.Context, what: str) -> None:
 @click.pass_context
 def verify(context: click.Context) -> None:
     """Compare the deployed program's bytes with the shipped ones. Exit status 1 where they differ."""
+    from acgs1.core.hashing import sha256_hex
     from acgs1.ledger.deployment import deployed_elf
     from acgs1.ledger.program import shipped
 
@@ -122,8 +145,9 @@ def verify(context: click.Context) -> None:
     elf = _run(context, lambda client: deployed_elf(client.rpc, client.program))
     # An upgradeable program's account may be longer than the program: the rest is zeros.
     same = elf[: len(program.elf)] == program.elf and not any(elf[len(program.elf) :])
-    click.echo(f"shipped  {program.sha256}  {len(program.elf)} bytes")
+    click.echo(f"shipped   {program.sha256}  {len(program.elf)} bytes")
     if not same:
+        click.echo(f"deployed  {sha256_hex(elf)}  {len(elf)} bytes")
         raise click.ClickException("the deployed program differs from the shipped one")
     click.echo("deployed program is the shipped one")
 

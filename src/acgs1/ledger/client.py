@@ -40,6 +40,7 @@ from acgs1.ledger.instructions import (
     Role,
 )
 from acgs1.ledger.jsonrpc import JsonRpc
+from acgs1.ledger.keys import parse_address
 from acgs1.ledger.program import shipped
 from acgs1.ledger.transactions import Receipt, Sender, UnsignedTransaction
 
@@ -89,13 +90,13 @@ class LedgerClient:
         """`program_id`: where the program is deployed; default: where the embedded node has it. `timeout`: seconds for one
         request. `priority_percentile`: offer that percentile of recent fees (public clusters).
 
-        Raises LedgerError where the package was built without the program.
+        Raises LedgerError where the package was built without the program, ValueError for a program id that is no address.
         """
         program = shipped()
         if program is None:
             raise LedgerError("the ledger program is not in this installation; build it with `make program`")
         idl = Idl(program.idl)
-        self.program = Pubkey.from_string(program_id or program.program_id)
+        self.program = parse_address(program_id or program.program_id)
         self.idl = idl
         self.build = Instructions(self.program, idl)
         self.commitment = commitment

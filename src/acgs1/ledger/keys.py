@@ -1,13 +1,22 @@
-"""Keypair files in the format of Solana's own tools: a JSON array of 64 bytes, readable by the owner alone."""
+"""Addresses, and keypair files in the format of Solana's own tools: a JSON array of 64 bytes, readable by the owner alone."""
 
 import json
 import stat
 from pathlib import Path
 
 from solders.keypair import Keypair
+from solders.pubkey import Pubkey
 
 from acgs1.kit.home import write_private
 from acgs1.ledger.errors import KeyFileError
+
+
+def parse_address(text: str) -> Pubkey:
+    """The address in `text`. Raises ValueError saying what an address looks like."""
+    try:
+        return Pubkey.from_string(text)
+    except ValueError:
+        raise ValueError(f"`{text}` is not an address: expected 32 bytes in base58") from None
 
 
 def load_keypair(path: Path) -> Keypair:

@@ -1,0 +1,147 @@
+"""`acgs1 ledger` against a node in a process of its own."""
+
+import asyncio
+import json
+
+import pytest
+from click.testing import CliRunner
+from solders.keypair import Keypair
+
+from acgs1.cli.ledger import ledger
+from acgs1.ledger.client import LedgerClient
+from acgs1.ledger.instructions import Authorities, Parameters
+from acgs1.ledger.keys import save_keypair
+from acgs1.ledger.program import shipped
+
+A, B, C, D = (letter * 64 for letter in "abcd")
+
+
+@pytest.fixture
+def run(endpoint):
+    def invoke(*words, url=endpoint.url):
+        return CliRunner().invoke(ledger, ["--url", url, *words])
+
+    return invoke
+
+
+@pytest.fixture
+def json_of(run):
+    def invoke(*words):
+        result = run(*words)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    return invoke
+
+
+@pytest.fixture(scope="module")
+def member(endpoint):
+    """A member who has proposed a policy and voted for it."""
+    wallet = Keypair()
+
+    async def found():
+        async with LedgerClient(endpoint.url) as client:
+            await client.airdrop(wallet.pubkey(), 10**9)
+            who = Authorities(*(wallet.pubkey() for _ in range(4)))
+            await client.ensure_initialized(wallet, who, Parameters(voting_period=60), A)
+            await client.add_principle(wallet, "Tell the truth", C, B)
+            await client.register_member(wallet, wallet.pubkey(), 7)
+            await client.ratify(wallet, B)
+            proposed = await client.propose(wallet, "policy", C, D)
+            await client.vote(wallet, proposed.index, "for")
+            await client.anchor_root(wallet, 5, A)
+            await client.emergency_action(wallet, "freeze_activation", None, A, 60)
+
+    asyncio.run(found())
+    return wallet
+
+
+def test_status_says_what_the_governance_account_and_the_anchor_say(json_of, member):
+    status = json_of("status")
+    assert status["program"] == shipped().program_id
+    assert status["governance"]["council"] == str(member.pubkey())
+    assert status["governance"]["ratified"] is True
+    assert (status["anchor"]["tree_size"], status["anchor"]["root"]) == (5, A)
+
+
+def test_show_gives_every_register_as_json(json_of, member):
+    assert json_of("show", "principles")[0]["title"] == "Tell the truth"
+    assert json_of("show", "members")[0]["wallet"] == str(member.pubkey())
+    assert json_of("show", "members")[0]["weights"][0] == 7
+    (proposal,) = json_of("show", "proposals")
+    assert (proposal["status"], proposal["votes_for"], proposal["ballots"][:2]) == ("active", 7, "01")
+    assert json_of("show", "policies") == []
+    assert json_of("show", "emergencies")[0]["kind"] == "freeze_activation"
+    events = json_of("show", "events")
+    assert [e["event"] for e in events] == [
+        "Initialized", "PrincipleChanged", "MemberChanged", "Ratified", "ProposalCreated", "VoteCast", "RootAnchored",
+        "EmergencyTaken",
+    ]  # fmt: skip
+    assert all(e["signature"] and e["slot"] > 0 for e in events)
+
+
+def test_airdrop_gives_exactly_the_amount_asked_for(run, endpoint):
+    to = Keypair().pubkey()
+    result = run("airdrop", str(to), "1.100000001")
+    assert result.exit_code == 0, result.output
+
+    async def balance():
+        async with LedgerClient(endpoint.url) as client:
+            assert await client.transaction(result.stdout.strip()) is not None
+            return await client.balance(to)
+
+    assert asyncio.run(balance()) == 1_100_000_001
+
+
+@pytest.mark.parametrize("amount", ["0", "-1", "nan", "1e-10", "much", "1e30"])
+def test_an_amount_that_is_none_is_a_usage_error(run, amount):
+    result = run("airdrop", "--", str(Keypair().pubkey()), amount)
+    assert result.exit_code == 2
+    assert f"`{amount}` is not an amount of SOL" in result.output
+
+
+def test_an_address_that_is_none_is_a_usage_error(run):
+    result = run("airdrop", "nobody", "1")
+    assert result.exit_code == 2
+    assert "`nobody` is not an address" in result.output
+
+
+def test_the_faucets_limit_is_told(run):
+    result = run("airdrop", str(Keypair().pubkey()), "100000")
+    assert result.exit_code == 1
+    assert "the faucet gives 1 to 1000000000000 lamports" in result.output
+
+
+def test_verify_accepts_the_shipped_program(run):
+    result = run("verify")
+    assert result.exit_code == 0
+    assert shipped().sha256 in result.stdout
+
+
+def test_verify_refuses_an_address_without_a_program_and_a_program_that_is_another(run):
+    nothing = run("--program", str(Keypair().pubkey()), "verify")
+    assert nothing.exit_code == 1
+    assert "there is no program at" in nothing.output
+    other = run("--program", "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA", "verify")
+    assert other.exit_code == 1
+    assert "the deployed program differs from the shipped one" in other.output
+
+
+def test_deploy_puts_the_shipped_program_where_verify_finds_it(run, endpoint, tmp_path):
+    payer = Keypair()
+    save_keypair(tmp_path / "payer.json", payer)
+    assert run("airdrop", str(payer.pubkey()), "10").exit_code == 0
+    keys = ["--payer", str(tmp_path / "payer.json"), "--program-keypair", str(tmp_path / "program.json")]
+    result = run("deploy", *keys)
+    assert result.exit_code == 0, result.output
+    address = Keypair.from_bytes(bytes(json.loads((tmp_path / "program.json").read_text()))).pubkey()
+    assert run("--program", str(address), "verify").exit_code == 0
+    again = run("deploy", *keys)
+    assert again.exit_code == 1
+    assert "is taken" in again.output
+
+
+def test_a_node_that_does_not_answer_is_named(run):
+    result = run("status", url="http://127.0.0.1:1")
+    assert result.exit_code == 1
+    assert "http://127.0.0.1:1" in result.output
