@@ -92,6 +92,10 @@ class EnhancedMonitoringService:
             raise NotMonitoring("call `await get_monitoring_service().start_monitoring()` first")
         return self._history
 
+    @property
+    def running(self) -> bool:
+        return bool(self._tasks)
+
     async def start_monitoring(self) -> None:
         """Begin to watch. Idempotent."""
         if self._tasks:
@@ -357,8 +361,8 @@ _process: EnhancedMonitoringService | None = None
 
 
 def get_monitoring_service(settings: PlatformSettings | None = None) -> EnhancedMonitoringService:
-    """The monitor of this process. `settings` counts on the first call only; the default is the environment's."""
+    """The monitor of this process. `settings` counts while it does not run; the default is the environment's."""
     global _process  # noqa: PLW0603 - one per process is what it is for
-    if _process is None:
+    if _process is None or (settings is not None and not _process.running):
         _process = EnhancedMonitoringService(settings)
     return _process

@@ -15,6 +15,10 @@ class CacheCollector(Collector):
     def __init__(self, cache: IntelligentCache) -> None:
         self._cache = cache
 
+    def describe(self) -> Iterable[Metric]:
+        # Nothing is promised beforehand: several optimizers may live in one process, as they do in tests.
+        return ()
+
     def collect(self) -> Iterable[Metric]:
         names = ["service", "operation"]
         hits = CounterMetricFamily("acgs_cache_hits", "Calls answered from a level", labels=[*names, "level"])

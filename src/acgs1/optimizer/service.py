@@ -40,6 +40,10 @@ class PerformanceOptimizer:
             raise NotInitialized("call `await get_performance_optimizer().initialize()` first")
         return self._batches
 
+    @property
+    def initialized(self) -> bool:
+        return self._cache is not None
+
     async def initialize(self) -> None:
         """Make the cache and the batch processor. A shared level that does not answer joins later. Idempotent."""
         if self._cache is not None:
@@ -83,8 +87,8 @@ _process: PerformanceOptimizer | None = None
 
 
 def get_performance_optimizer(settings: PlatformSettings | None = None) -> PerformanceOptimizer:
-    """The optimizer of this process. `settings` counts on the first call only; the default is the environment's."""
+    """The optimizer of this process. `settings` counts while it is not initialized; the default is the environment's."""
     global _process  # noqa: PLW0603 - one per process is what it is for
-    if _process is None:
+    if _process is None or (settings is not None and not _process.initialized):
         _process = PerformanceOptimizer(settings)
     return _process
