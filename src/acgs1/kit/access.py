@@ -47,6 +47,9 @@ class PublishedKeys:
     async def key(self, kid: str) -> VerifyingKey | None:
         if kid not in self._keys or self._clock.monotonic() - self._fetched_at > _REFRESH_SECONDS:
             await self._refresh()
+        if not self._keys:
+            # Nothing is known about any key: that is no reason to call a token false.
+            raise DependencyUnavailable("`auth` has not published its keys yet; try again in a few seconds")
         return self._keys.get(kid)
 
     async def _refresh(self) -> None:
@@ -58,21 +61,33 @@ class PublishedKeys:
             self._tried_at = now
             try:
                 document = await self._fetch()
+                keys = _keys_of(document)
             except DomainError:
-                if not self._keys and self._file.exists():
-                    self._keys = _keys_of(json.loads(self._file.read_bytes()))
+                if not self._keys:
+                    self._keys = self._kept()
                 if not self._keys:
                     raise
                 return
-            self._keys = _keys_of(document)
+            self._keys = keys
             self._fetched_at = now
             temporary = self._file.with_suffix(".new")
             temporary.write_text(json.dumps(document))
             temporary.replace(self._file)
 
+    def _kept(self) -> dict[str, VerifyingKey]:
+        """The keys of an earlier life of this service; none when there is no file that can be read."""
+        try:
+            return _keys_of(json.loads(self._file.read_bytes()))
+        except (OSError, ValueError, DomainError):
+            return {}
+
 
 def _keys_of(document: dict[str, Any]) -> dict[str, VerifyingKey]:
-    return {jwk["kid"]: VerifyingKey.from_jwk(jwk) for jwk in document["keys"]}
+    """Raises DependencyUnavailable when `document` is not a JWK set that can be used."""
+    try:
+        return {jwk["kid"]: VerifyingKey.from_jwk(jwk) for jwk in document["keys"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DependencyUnavailable(f"`auth` published no JWK set that can be used: {error}") from None
 
 
 class Authenticator:
@@ -131,7 +146,7 @@ class Authenticator:
         return expires, identity
 
 
-def caller(request: Request) -> Identity:
+async def caller(request: Request) -> Identity:
     """The authenticated caller of this request (FastAPI dependency)."""
     identity = request.scope.get("acgs_identity")
     if not isinstance(identity, Identity):
@@ -142,7 +157,7 @@ def caller(request: Request) -> Identity:
 def require(*roles: Role) -> Any:
     """A FastAPI dependency: the caller, who must hold one of `roles`; raises Forbidden naming them otherwise."""
 
-    def check(identity: Identity = Depends(caller)) -> Identity:
+    async def check(identity: Identity = Depends(caller)) -> Identity:
         if not set(roles) & set(identity.roles):
             names = " or ".join(f"`{role}`" for role in roles)
             raise Forbidden(f"this needs the role {names}; `{identity.name}` has {', '.join(identity.roles) or 'none'}")

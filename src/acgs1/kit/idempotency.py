@@ -85,11 +85,12 @@ class IdempotentRoute(APIRoute):
 
         async def once(request: Request) -> Response:
             key = request.headers.get("Idempotency-Key")
-            if key is None:
+            # A public endpoint has no caller whose answer could be kept: its tokens are nobody else's to be given again.
+            if key is None or "acgs_identity" not in request.scope:
                 return await handle(request)
             if not 1 <= len(key) <= 128 or not key.isprintable():
                 raise InvalidRequest("`Idempotency-Key` holds 1 to 128 printable characters")
-            caller_id = caller(request).id
+            caller_id = (await caller(request)).id
             records: IdempotencyRecords = request.app.state.platform.idempotency
             digest = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
             digest.update(await request.body())

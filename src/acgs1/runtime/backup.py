@@ -15,8 +15,10 @@ from acgs1.core.hashing import sha256_hex
 from acgs1.kit.home import Home
 
 _MANIFEST = "manifest.json"
-# What a log that looks set back would be refused for: the memory of the newest checkpoint and the ledger are copied before the log.
+# A log that looks set back would be refused: the memory of the newest checkpoint and the ledger are copied before the log.
 _FIRST = ("keys", "ledger", "secrets", "spool", "admin-password")
+# Everything flows into the log and leaves its outbox only then: the log is copied last, so that each event is in one of the two.
+_LAST = Path("db") / "integrity.sqlite3"
 _SKIPPED = frozenset({"run", "cache", "logs"})
 
 
@@ -36,7 +38,10 @@ def backup(home: Home, archive: Path) -> int:
         with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
             for path in _files(home.root):
                 inside = str(path.relative_to(home.root))
-                data = _content(path)
+                try:
+                    data = _content(path)
+                except FileNotFoundError:
+                    continue  # a segment of the spool that was delivered meanwhile: the database that follows holds it
                 manifest[inside] = sha256_hex(data)
                 _add(tar, inside, data)
             document = {"version": __version__, "made_at": format_instant(datetime.now(UTC)), "sha256": manifest}
@@ -94,9 +99,14 @@ def _files(root: Path) -> list[Path]:
         and path.relative_to(root).parts[0] not in _SKIPPED
         and not path.name.endswith(("-wal", "-shm", "-journal"))
     ]
-    return sorted(
-        found, key=lambda path: _FIRST.index(top) if (top := path.relative_to(root).parts[0]) in _FIRST else len(_FIRST)
-    )
+
+    def turn(path: Path) -> int:
+        inside = path.relative_to(root)
+        if inside == _LAST:
+            return len(_FIRST) + 1
+        return _FIRST.index(inside.parts[0]) if inside.parts[0] in _FIRST else len(_FIRST)
+
+    return sorted(found, key=turn)
 
 
 def _content(path: Path) -> bytes:

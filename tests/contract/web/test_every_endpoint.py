@@ -5,9 +5,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from apps import PARTS, build, endpoints
 
 from acgs1.contracts.common import Problem
+from apps import PARTS, build, endpoints
 
 EVERYWHERE = {"/health", "/health/live", "/health/ready", "/openapi.json"}
 PUBLIC = {
@@ -63,7 +63,8 @@ async def test_without_a_token_only_the_public_list_answers(part: str, tmp_path:
 
 @parts
 @pytest.mark.parametrize(
-    "path", ["/nothing/here", "//health", "/health/", "/Health", "/health/../metrics", "/health%2F..%2Fmetrics", "/docs"]
+    "path",
+    ["/nothing/here", "//health", "/health/", "/Health", "/health/../metrics", "/health%2F..%2Fmetrics", "/docs"],
 )
 async def test_a_path_that_only_looks_public_is_closed(part: str, path: str, tmp_path: Path):
     app, _ = build(part, tmp_path)

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from apps import PARTS, build
 
 from acgs1.contracts.topology import SERVICES
 from acgs1.core.errors import DomainError
 from acgs1.kit import errors as kit_errors
+from apps import PARTS, build
 
 services = pytest.mark.parametrize("service", [part.name for part in SERVICES])
 

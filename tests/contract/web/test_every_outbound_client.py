@@ -19,12 +19,12 @@ AT_ONCE = {"get", "post", "put", "patch", "delete", "head", "options", "request"
 
 def unguarded(source: str) -> list[str]:
     """Places in `source` that call another process without a breaker in the function or class around the call."""
-    found: list[str] = []
-    for top in ast.parse(source).body:
-        for node in ast.walk(top):
-            if isinstance(node, ast.Call) and (what := _opens(node)) and not _has_breaker(node if what in GUARDED else top):
-                found.append(f"line {node.lineno}: {what}")
-    return found
+    calls = ((node, top) for top in ast.parse(source).body for node in ast.walk(top) if isinstance(node, ast.Call))
+    return [
+        f"line {call.lineno}: {what}"
+        for call, top in calls
+        if (what := _opens(call)) and not _has_breaker(call if what in GUARDED else top)
+    ]
 
 
 def _opens(call: ast.Call) -> str | None:

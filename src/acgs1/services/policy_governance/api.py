@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 
 from acgs1.contracts.auth import Identity, Role
 from acgs1.contracts.common import Page
@@ -66,12 +66,12 @@ STATUSES: dict[type[DomainError], int] = {
 PUBLIC = frozenset({"/.well-known/authzen-configuration"})
 
 router = api_router()
-standard = api_router()
-standard.prefix = ""
+# No idempotency records here: a decision needs no database, and an old answer must not stand for a new one.
+standard = APIRouter()
 
 
 def _part(name: str) -> Any:
-    def part(request: Request) -> Any:
+    async def part(request: Request) -> Any:
         return getattr(request.app.state, name)
 
     return Depends(part)

@@ -129,7 +129,9 @@ class Evaluator(Protocol):
 class Loader(Protocol):
     """Makes evaluators. CPU-bound: called off the event loop."""
 
-    def load(self, bundle: Bundle) -> Evaluator: ...
+    def load(self, bundle: Bundle) -> Evaluator:
+        """Raises CertificateRejected for a bundle that the kernel does not take."""
+        ...
 
 
 class Sealer(Protocol):
@@ -143,7 +145,7 @@ class Spool(Protocol):
     """The durable record of decisions that are not in the log yet."""
 
     async def append(self, decision: Recorded) -> None:
-        """Returns once the record would survive a power cut; raises OSError when it would not."""
+        """Returns once the record would survive a power cut; raises OSError, or DomainError when too many wait, when it would not."""
         ...
 
     def pending(self, decision_id: str) -> Recorded | None: ...

@@ -6,14 +6,19 @@ from typing import Any
 
 from acgs1.contracts.policy_governance import Bundle, EvaluationRequest
 from acgs1.services.policy_governance.domain import SERVER_CONTEXT, Evaluated
-from acgs1.services.policy_governance.errors import BadEvaluation
+from acgs1.services.policy_governance.errors import BadEvaluation, CertificateRejected
 
 
 class KernelLoader:
     """Loads bundles; imports the kernel on first use."""
 
     def load(self, bundle: Bundle) -> "KernelEvaluator":
-        return KernelEvaluator(bundle)
+        import acgs1_kernel as kernel
+
+        try:
+            return KernelEvaluator(bundle)
+        except kernel.KernelError as error:
+            raise CertificateRejected(f"the kernel does not take what it certifies: {error}") from None
 
 
 class KernelEvaluator:

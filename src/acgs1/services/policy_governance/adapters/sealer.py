@@ -18,4 +18,8 @@ class KeySealer:
         return base64url_encode(self._key.sign(_DOMAIN + digest.encode()))
 
     def is_sealed(self, digest: str, signature: str) -> bool:
-        return self._key.public.verify(base64url_decode(signature), _DOMAIN + digest.encode())
+        try:
+            raw = base64url_decode(signature)
+        except ValueError:
+            return False
+        return self._key.public.verify(raw, _DOMAIN + digest.encode())

@@ -56,8 +56,10 @@ class DecisionSpool:
     async def drain(self, deliver: Deliver) -> None:
         """Deliver for ever. What `deliver` raises ends the job, to be started again; nothing is lost by that."""
         while True:
-            await self._arrived.wait()
-            await asyncio.sleep(_PAUSE)
+            # What a failed delivery left must not wait for the next decision.
+            if not self._closed:
+                await self._arrived.wait()
+                await asyncio.sleep(_PAUSE)
             async with self._lock:
                 self._arrived.clear()
                 self._close_segment()
@@ -89,8 +91,13 @@ class DecisionSpool:
             self._path = self._folder / f"{self._next:012d}.log"
             self._next += 1
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            try:
+                _sync_folder(self._folder)
+            except OSError:
+                # A segment whose name may not survive a power cut takes no decision.
+                os.close(descriptor)
+                raise
             self._file = FileIO(descriptor, "w")
-            _sync_folder(self._folder)
         start = os.fstat(self._file.fileno()).st_size
         try:
             view = memoryview(data)

@@ -90,17 +90,18 @@ class Bundles:
 
     async def activate(self, bundle_hash: str, by: Identity) -> Bundle:
         """Make the decision point decide by this bundle from now on."""
-        found = await self._existing(bundle_hash)
-        bundle, certificate = found
+        bundle = await self.bundle(bundle_hash)
         if bundle.status == "active":
             return bundle
+        self._expect_sealed(bundle)
+        policies_hash = text_hash(bundle.policies)
         now = self._clock.now()
         if (await self._ledger.emergencies(now)).frozen:
             raise ActivationFrozen("wait until the emergency action ends or is voted down")
         state = await self._ledger.state()
         if state.constitution_hash != bundle.constitution_hash:
             raise ConstitutionNotInForce("the constitution has changed since the proof; verify and propose again")
-        if not await self._ledger.is_enacted(certificate.body.policies_hash):
+        if not await self._ledger.is_enacted(policies_hash):
             raise BundleNotAdopted("propose it, vote, and finalise the proposal first")
         evaluator = await asyncio.to_thread(self._loader.load, bundle)
         async with self._store.transaction() as records:
@@ -111,24 +112,23 @@ class Bundles:
             await records.record(
                 new_event("policy_governance", "bundle.activated", now, actor=by.id, subject=bundle_hash, **data)
             )
-        self._point.serve(evaluator, certificate.body.policies_hash)
+        self._point.serve(evaluator, policies_hash)
         return await self.bundle(bundle_hash)
 
     async def load_active(self) -> None:
-        """At start: load the active bundle after checking its seal and its hash. A bundle that fails either is not served."""
-        async with self._store.reading() as records:
-            active = await records.active_bundle()
+        """At start: load the active bundle after checking its seal and its hash. A bundle that fails either is not served
+        (CertificateRejected)."""
+        try:
+            async with self._store.reading() as records:
+                active = await records.active_bundle()
+        except ValueError as error:
+            raise CertificateRejected("the active bundle in the database cannot be read any more") from error
         if active is None:
             return
-        bundle, certificate = active
-        content = bundle.model_dump(
-            mode="json",
-            include={"policies", "schema_text", "guards", "guard_principles", "constitution_hash", "certificate_hash"},
-        )
-        if content_hash(content) != bundle.hash or not self._sealer.is_sealed(bundle.hash, bundle.signature):
-            raise CertificateRejected(f"bundle `{bundle.hash}` in the database is not the one that was sealed")
+        bundle, _ = active
+        self._expect_sealed(bundle)
         evaluator = await asyncio.to_thread(self._loader.load, bundle)
-        self._point.serve(evaluator, certificate.body.policies_hash)
+        self._point.serve(evaluator, text_hash(bundle.policies))
 
     async def bundle(self, bundle_hash: str) -> Bundle:
         return (await self._existing(bundle_hash))[0]
@@ -151,7 +151,7 @@ class Bundles:
         now = self._clock.now()
         async with self._store.transaction() as records:
             data = {
-                "kind": request.kind,
+                "emergency": request.kind,
                 "target": request.target,
                 "reason": request.reason,
                 "seconds": request.seconds,
@@ -165,6 +165,15 @@ class Bundles:
     async def watch_emergencies(self, now: datetime) -> None:
         """Take over what the ledger says about emergency actions."""
         self._point.emergencies = await self._ledger.emergencies(now)
+
+    def _expect_sealed(self, bundle: Bundle) -> None:
+        """The database is not trusted: what decides is what was proved, voted on and sealed."""
+        content = bundle.model_dump(
+            mode="json",
+            include={"policies", "schema_text", "guards", "guard_principles", "constitution_hash", "certificate_hash"},
+        )
+        if content_hash(content) != bundle.hash or not self._sealer.is_sealed(bundle.hash, bundle.signature):
+            raise CertificateRejected(f"bundle `{bundle.hash}` in the database is not the one that was sealed")
 
     async def _existing(self, bundle_hash: str) -> tuple[Bundle, Certificate]:
         async with self._store.reading() as records:

@@ -18,8 +18,8 @@ from acgs1.contracts.policy_governance import (
     EvaluationRequest,
     EvaluationResponse,
 )
-from acgs1.core.canonical import CanonicalError
 from acgs1.core.clock import Clock
+from acgs1.core.errors import DomainError
 from acgs1.core.ids import is_id, new_id
 from acgs1.services.policy_governance.domain import (
     APPROVAL_LIFETIME,
@@ -70,37 +70,34 @@ class DecisionPoint:
         """AuthZEN evaluation. An agent may ask about itself only (NotTheSubject)."""
         if Role.AGENT in caller.roles and request.subject.id != caller.id:
             raise NotTheSubject(f"the subject is `{request.subject.id}`, the caller is `{caller.id}`")
+        salt = os.urandom(32)
+        # Before anything else: what cannot be committed to is refused before it counts as a decision (BadEvaluation).
+        digest, committed = request_digest(request), commitment(salt, request)
         evaluator = self._evaluator
         reason, detail, evaluated, approval = await self._judge(evaluator, request)
         allowed = reason == "allowed"
         now = self._clock.now()
         policies = list(evaluated.policies) if evaluated else []
         principles = evaluator.principles(policies) if evaluator else []
-        salt = os.urandom(32)
-        try:
-            record = DecisionRecord(
-                id=new_id("dec"),
-                time=now,
-                decision="allow" if allowed else "deny",
-                reason=reason,
-                subject=f"{request.subject.type}::{request.subject.id}",
-                action=request.action.name,
-                resource_type=request.resource.type,
-                request=Commitment(sha256=commitment(salt, request)),
-                bundle_hash=evaluator.bundle.hash if evaluator else None,
-                determining_policies=policies,
-                principles=principles,
-                approval_id=approval.id if approval else None,
-                caller=caller.id,
-            )
-            digest = request_digest(request)
-        except CanonicalError as error:
-            # It has no canonical form, so it cannot be committed to; it is refused before it counts as a decision.
-            raise BadEvaluation(str(error)) from None
+        record = DecisionRecord(
+            id=new_id("dec"),
+            time=now,
+            decision="allow" if allowed else "deny",
+            reason=reason,
+            subject=f"{request.subject.type}::{request.subject.id}",
+            action=request.action.name,
+            resource_type=request.resource.type,
+            request=Commitment(sha256=committed),
+            bundle_hash=evaluator.bundle.hash if evaluator else None,
+            determining_policies=policies,
+            principles=principles,
+            approval_id=approval.id if approval else None,
+            caller=caller.id,
+        )
         approvable = reason == "approval_required"
         try:
             await self._spool.append(Recorded(record, request, salt, approvable, digest))
-        except OSError as error:
+        except (OSError, DomainError) as error:  # the disk, or more decisions waiting for it than it can take
             _log.error("decision_not_recorded", decision=record.id, error=str(error))
             reason, detail, allowed, approvable = "not_recorded", _DETAILS["not_recorded"], False, False
         context = DecisionContext(
