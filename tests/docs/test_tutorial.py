@@ -49,13 +49,32 @@ def environment(tmp_path: Path) -> Generator[dict[str, str]]:
         assert system.wait(15) == 0
 
 
+def _code(document: str, language: str, offset: int) -> list[str]:
+    """The blocks of one language, with the ports of this system."""
+    text = (ROOT / "docs" / document).read_text()
+    blocks = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    return [re.sub(r"localhost:(\d{4})", lambda port: f"localhost:{int(port[1]) + offset}", block) for block in blocks]
+
+
 def _script(offset: int) -> str:
     """The blocks marked `bash` and nothing more; the one marked `bash start` is what the fixture does."""
-    text = (ROOT / "docs" / "tutorial.md").read_text()
-    code = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL))
+    code = "\n".join(_code("tutorial.md", "bash", offset))
     code = code.replace(". .venv/bin/activate", "").replace('export ACGS_HOME="$HOME/acgs-tutorial"', "")
-    code = re.sub(r"localhost:(\d{4})", lambda port: f"localhost:{int(port[1]) + offset}", code)
-    return f"set -euo pipefail\n{code}"
+    after = 'call "$clara" "localhost:8005/api/v1/decisions/$decision" > decision.json'
+    return f"set -euo pipefail\n{code}\n{after.replace('8005', str(8005 + offset))}"
+
+
+def _python(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    folder = Path(environment["ACGS_HOME"]) / "refund-desk"
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the tutorial uses curl")
@@ -77,3 +96,14 @@ def test_the_tutorial_leads_from_a_constitution_to_verified_evidence(environment
     assert said.index('"reason":"allowed"') < said.index('"reason":"constitution_forbids"')
     assert '"reason":"approval_required"' in said
     assert "it is used" in said
+
+    # What the how-to guides show in Python, on the same system.
+    offset = int(environment["ACGS_PORT_OFFSET"])
+    (commitment,) = _code("how-to/verify-evidence-offline.md", "python", offset)
+    opened = _python(commitment, environment)
+    assert opened.returncode == 0, opened.stderr
+    (enforcement,) = _code("how-to/put-the-decision-point-in-front-of-an-agent.md", "python", offset)
+    start = 'import json\nagent = json.load(open("agent.json"))\nasyncio.run(main(agent["client_id"], agent["client_secret"]))'
+    enforced = _python(f"{enforcement}\n{start}", environment)
+    assert enforced.returncode == 0, enforced.stderr
+    assert enforced.stdout == "60 euros for o-17 are on their way\n"
