@@ -48,7 +48,7 @@ class Reads:
         await self._optimizer.cache.invalidate(service=self._service, operation=operation)
 
 
-def _reads(request: Request) -> Reads:
+async def _reads(request: Request) -> Reads:
     return request.app.state.reads
 
 

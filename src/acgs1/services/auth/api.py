@@ -50,7 +50,7 @@ PUBLIC = frozenset(
 router = api_router()
 
 
-def _service(request: Request) -> AuthService:
+async def _service(request: Request) -> AuthService:
     return request.app.state.service
 
 

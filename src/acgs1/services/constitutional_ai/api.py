@@ -32,7 +32,7 @@ STATUSES: dict[type[DomainError], int] = {
 router = api_router()
 
 
-def _service(request: Request) -> ConstitutionService:
+async def _service(request: Request) -> ConstitutionService:
     return request.app.state.service
 
 

@@ -31,7 +31,7 @@ STATUSES: dict[type[DomainError], int] = {
 router = api_router()
 
 
-def _service(request: Request) -> EvolutionService:
+async def _service(request: Request) -> EvolutionService:
     return request.app.state.service
 
 

@@ -56,7 +56,7 @@ PUBLIC = frozenset({"/api/v1/verifier-key"})
 router = api_router()
 
 
-def _service(request: Request) -> VerificationService:
+async def _service(request: Request) -> VerificationService:
     return request.app.state.service
 
 

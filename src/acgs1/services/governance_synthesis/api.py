@@ -35,7 +35,7 @@ STATUSES: dict[type[DomainError], int] = {
 router = api_router()
 
 
-def _service(request: Request) -> SynthesisService:
+async def _service(request: Request) -> SynthesisService:
     return request.app.state.service
 
 

@@ -68,11 +68,11 @@ _IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable"}
 _FRESH = {"Cache-Control": "public, max-age=1"}
 
 
-def _log_service(request: Request) -> LogService:
+async def _log_service(request: Request) -> LogService:
     return request.app.state.log
 
 
-def _appeal_service(request: Request) -> AppealService:
+async def _appeal_service(request: Request) -> AppealService:
     return request.app.state.appeals
 
 
