@@ -16,21 +16,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class _Sol(click.ParamType[Decimal]):
+def _amount(_context: click.Context, _parameter: click.Parameter, text: str) -> Decimal:
     """An amount of SOL, exact to the lamport."""
-
-    name = "sol"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        try:
-            amount = Decimal(str(value))
-        except InvalidOperation:
-            amount = Decimal(0)
-        if not (amount.is_finite() and 0 < amount < 2**64 // 10**9) or amount * 10**9 % 1:
-            self.fail(
-                f"`{value}` is not an amount of SOL: expected a number above 0 with at most 9 decimals", param, ctx
-            )
-        return amount
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal(0)
+    if not (amount.is_finite() and 0 < amount < 2**64 // 10**9) or amount * 10**9 % 1:
+        raise click.BadParameter(f"`{text}` is not an amount of SOL: expected a number above 0 with at most 9 decimals")
+    return amount
 
 
 @click.group()
@@ -90,7 +84,7 @@ def status(context: click.Context) -> None:
 
 @ledger.command()
 @click.argument("address")
-@click.argument("sol", type=_Sol())
+@click.argument("sol", callback=_amount)
 @click.pass_context
 def airdrop(context: click.Context, address: str, sol: Decimal) -> None:
     """Ask the faucet for SOL (the embedded node, devnet, testnet)."""

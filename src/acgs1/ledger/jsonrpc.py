@@ -6,12 +6,14 @@ brings thirteen more packages (a second HTTP stack among them). The conformance 
 
 import asyncio
 import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import httpx
 
 from acgs1.ledger.errors import LedgerUnavailableError, RpcFailureError
 from acgs1.ledger.json_values import as_object
+from acgs1.ledger.landed import LANDED_SLOT
 
 _READ_ATTEMPTS: Final = 3
 _NODE_UNHEALTHY: Final = -32005
@@ -53,6 +55,17 @@ class JsonRpc:
 
     async def call(self, method: str, *params: object) -> Any:
         """The result of `method`, tried once. Raises LedgerUnavailableError or RpcFailureError."""
+        return (await self._exchange(method, params))[0]
+
+    async def send_transaction(self, wire: str, config: Mapping[str, object]) -> int | None:
+        """Hand over a signed transaction (base64). Returns the slot where the endpoint says that it has landed there
+        and succeeded for good (`LANDED_SLOT`); None where that has to be asked for. Raises as `call` does.
+        """
+        _, headers = await self._exchange("sendTransaction", (wire, config))
+        slot = headers.get(LANDED_SLOT, "")
+        return int(slot) if slot.isascii() and slot.isdecimal() else None
+
+    async def _exchange(self, method: str, params: Sequence[object]) -> tuple[Any, httpx.Headers]:
         body = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
         try:
             response = await self._http.post(self.url, json=body)
@@ -75,4 +88,4 @@ class JsonRpc:
                 raise LedgerUnavailableError(f"`{method}` at `{self.url}`: {error.get('message')}")
             rpc_code = code if isinstance(code, int) else 0
             raise RpcFailureError(f"`{method}`: {error.get('message')}", rpc_code, error.get("data"))
-        return answer["result"]
+        return answer["result"], response.headers

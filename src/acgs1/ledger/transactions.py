@@ -7,6 +7,7 @@ land, and its history does not know the signature, is the intent signed anew.
 
 import asyncio
 import base64
+import itertools
 import json
 import math
 import secrets
@@ -44,6 +45,8 @@ _PREFLIGHT_FAILURE: Final = -32002
 _RANK: Final = {"processed": 0, "confirmed": 1, "finalized": 2}
 # A blockhash lives for about 60 s; one that is reused for a few seconds leaves nearly all of that to the transaction.
 _BLOCKHASH_REUSE_SECONDS: Final = 5.0
+# So many transactions of equal content can be told apart while one blockhash is reused.
+_EXCESSES: Final = 1 << 17
 _POLL_FIRST, _POLL_MAX = 0.05, 1.0
 _RESEND_SECONDS: Final = 2.0
 
@@ -94,6 +97,7 @@ class Sender:
         self._percentile = priority_percentile
         self._attempts = attempts
         self._clock = clock or SystemClock()
+        self._excess = itertools.count(secrets.randbelow(_EXCESSES))
         self._blockhash: tuple[Hash, int, float] | None = None
 
     async def send(
@@ -175,8 +179,10 @@ class Sender:
                 if self._clock.monotonic() - sent_at >= _RESEND_SECONDS:
                     sent_at = self._clock.monotonic()
                     try:
-                        await self._rpc.call("sendTransaction", wire, config)
+                        slot = await self._rpc.send_transaction(wire, config)
                         known = True
+                        if slot is not None:
+                            return Receipt(signature, slot)
                     except LedgerUnavailableError as error:
                         known = True
                         _log.warning(
@@ -256,10 +262,10 @@ class Sender:
     async def _budget(self, instructions: Sequence[Instruction], unit_limit: int) -> list[Instruction]:
         """Limit and price of compute units.
 
-        The limit carries a random excess: two equal intents signed over one blockhash would otherwise be one
-        transaction, and the second caller would be told of the first one's success.
+        The limit carries an excess that counts up from a random start: two equal intents signed over one blockhash would
+        otherwise be one transaction, and the second caller would be told of the first one's success.
         """
-        budget = [set_compute_unit_limit(unit_limit + secrets.randbelow(1 << 17))]
+        budget = [set_compute_unit_limit(unit_limit + next(self._excess) % _EXCESSES)]
         if self._percentile is not None:
             writable = {str(a.pubkey) for i in instructions for a in i.accounts if a.is_writable}
             fees = await self._rpc.read("getRecentPrioritizationFees", sorted(writable)[:128])

@@ -77,7 +77,7 @@ def test_show_gives_every_register_as_json(json_of, member):
         "Initialized", "PrincipleChanged", "MemberChanged", "Ratified", "ProposalCreated", "VoteCast", "RootAnchored",
         "EmergencyTaken",
     ]  # fmt: skip
-    assert all(e["signature"] and e["slot"] > 0 for e in events)
+    assert all(e["signature"] and isinstance(e["slot"], int) for e in events)
 
 
 def test_airdrop_gives_exactly_the_amount_asked_for(run, endpoint):

@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket
 
 from acgs1 import __version__
 from acgs1.core.clock import Clock, SystemClock
+from acgs1.ledger.landed import LANDED_SLOT
 from acgs1.ledger.node.chain import Chain
 from acgs1.ledger.node.journal import Journal
 from acgs1.ledger.node.pubsub import PubSub
@@ -123,7 +124,10 @@ async def _rpc(request: Request) -> Response:
     except ClientDisconnect:
         return Response(status_code=400)
     answer = await node(request).rpc.handle(bytes(body))
-    return Response(status_code=204) if answer is None else JSONResponse(answer)
+    if answer.body is None:
+        return Response(status_code=204)
+    headers = {} if answer.landed_slot is None else {LANDED_SLOT: str(answer.landed_slot)}
+    return JSONResponse(answer.body, headers=headers)
 
 
 async def _pubsub(socket: WebSocket) -> None:

@@ -6,6 +6,7 @@ one and the same here: what is told is final.
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from solders.account import Account
@@ -119,6 +120,15 @@ def parse_signature(text: object) -> bytes:
     raise invalid_params(f"Invalid param: `{str(text)[:100]}` is not a signature of 64 bytes in base58")
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to answer: one JSON object, a list for a batch, None for nothing at all. `landed_slot` is where a transaction
+    that was sent, and is on the disk by now, succeeded."""
+
+    body: object | None
+    landed_slot: int | None = None
+
+
 class Rpc:
     """The method table over one chain."""
 
@@ -157,20 +167,25 @@ class Rpc:
             "simulateTransaction": self._simulate,
         }
 
-    async def handle(self, body: bytes) -> object | None:
-        """The answer to a request body: one object, a list for a batch, None where nothing is to be answered."""
+    async def handle(self, body: bytes) -> Answer:
+        """The answer to a request body."""
         try:
             request = json.loads(body)
         except (ValueError, RecursionError):
-            return _failure(None, RpcError(PARSE_ERROR, "Parse error"))
+            return Answer(_failure(None, RpcError(PARSE_ERROR, "Parse error")))
         if (batch := as_array(request)) is not None:
             if not 1 <= len(batch) <= _MAX_BATCH:
-                return _failure(
-                    None, RpcError(INVALID_REQUEST, f"Invalid request: a batch holds 1 to {_MAX_BATCH} calls")
+                return Answer(
+                    _failure(None, RpcError(INVALID_REQUEST, f"Invalid request: a batch holds 1 to {_MAX_BATCH} calls"))
                 )
             answers = [a for r in batch if (a := await self.call(r)) is not None]
-            return answers or None
-        return await self.call(request)
+            return Answer(answers or None)
+        answer = await self.call(request)
+        sent = as_object(request)
+        if answer is None or sent is None or sent["method"] != "sendTransaction" or "result" not in answer:
+            return Answer(answer)
+        status = self._chain.status(parse_signature(answer["result"]))
+        return Answer(answer, None if status is None or status[1] is not None else status[0])
 
     async def call(self, request: object) -> dict[str, object] | None:
         call = as_object(request)
