@@ -18,7 +18,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 # What a slot costs besides its payload: key, slot, index entries (measured with tracemalloc, rounded up).
-_SLOT_OVERHEAD: Final = 900
+_SLOT_OVERHEAD: Final = 1200
 
 _CLAIM_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 5.0
@@ -283,7 +283,7 @@ class IntelligentCache:
             cache_key(service, operation, version, params),
             service,
             operation,
-            scopes_of(service, operation, tags),
+            scopes_of(service, operation, tuple(tags)),
             self._policies.get(name, self._default),
             stats,
         )

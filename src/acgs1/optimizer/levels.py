@@ -8,6 +8,7 @@ therefore write a record that nobody will read, but never one that hides the cha
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 from acgs1.core.canonical import canonical_json
@@ -84,7 +85,8 @@ def cache_key(service: str, operation: str, version: str | None, params: object)
     return sha256_hex(canonical_json([service, operation, version, params]))
 
 
-def scopes_of(service: str, operation: str, tags: Sequence[str]) -> tuple[str, ...]:
+@lru_cache(maxsize=4096)
+def scopes_of(service: str, operation: str, tags: tuple[str, ...]) -> tuple[str, ...]:
     """Every scope whose invalidation reaches a value of this service, operation and tags."""
     scopes = [EVERYTHING, scope(service), scope(service, operation)]
     for tag in tags:
