@@ -91,7 +91,7 @@ def demo(leave: bool) -> None:
     settings = PlatformSettings()
     home = Home(settings.home)
     running = supervised(settings.home) is not None
-    system = None if running else _start(settings)
+    system = None if running else start(settings)
     try:
         failed = not _govern(settings)
         if leave or system is None:
@@ -102,13 +102,15 @@ def demo(leave: bool) -> None:
         pass
     finally:
         if system is not None:
-            _stop(system)
+            stop(system)
 
 
-def _start(settings: PlatformSettings) -> subprocess.Popen[bytes]:
+def start(settings: PlatformSettings) -> subprocess.Popen[bytes]:
+    """Start the system as a process of its own and wait until every part is ready. End it with `stop`."""
     _out.print(f"[bold]Starting {len(PARTS)} parts[/bold] on {settings.home}")
     started = time.monotonic()
-    system = subprocess.Popen([sys.executable, "-m", "acgs1", "up", "--quiet"], start_new_session=True)
+    env = {**os.environ, "ACGS_HOME": str(settings.home), "ACGS_PORT_OFFSET": str(settings.port_offset)}
+    system = subprocess.Popen([sys.executable, "-m", "acgs1", "up", "--quiet"], env=env, start_new_session=True)
     waiting = {part.name for part in PARTS}
     try:
         with _out.status("") as display:
@@ -119,7 +121,7 @@ def _start(settings: PlatformSettings) -> subprocess.Popen[bytes]:
                 with suppress(subprocess.TimeoutExpired):
                     system.wait(0.05)
     except BaseException:
-        _stop(system)
+        stop(system)
         raise
     _out.print(f"all parts are healthy after {time.monotonic() - started:.1f} s\n")
     return system
@@ -132,7 +134,8 @@ def _expect_alive(system: subprocess.Popen[bytes], waiting: set[str], seconds: f
         raise click.ClickException(f"not ready after {_START_SECONDS:g} s: {', '.join(sorted(waiting))}")
 
 
-def _stop(system: subprocess.Popen[bytes]) -> None:
+def stop(system: subprocess.Popen[bytes]) -> None:
+    """End a system that `start` began."""
     if system.poll() is None:
         os.kill(system.pid, signal.SIGTERM)
         try:
@@ -144,7 +147,8 @@ def _stop(system: subprocess.Popen[bytes]) -> None:
 def _govern(settings: PlatformSettings) -> bool:
     """Run the main job with a transcript; False when a step failed."""
     from acgs1.runtime.api import ApiProblem
-    from acgs1.runtime.demo import Demo, DemoFailed, Narrator
+    from acgs1.runtime.demo import Demo
+    from acgs1.runtime.founding import FoundingFailed, Narrator
 
     started = time.monotonic()
     number = 0
@@ -159,7 +163,7 @@ def _govern(settings: PlatformSettings) -> bool:
 
     try:
         asyncio.run(Demo(settings, Narrator(step, say)).run())
-    except (DemoFailed, ApiProblem, DomainError, httpx.HTTPError) as error:
+    except (FoundingFailed, ApiProblem, DomainError, httpx.HTTPError) as error:
         _out.print(f"[bold red]step {number} failed:[/bold red] {type(error).__name__}: {error}")
         return False
     _out.print(

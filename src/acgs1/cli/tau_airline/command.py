@@ -5,11 +5,13 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import click
+import httpx
 from rich.console import Console
 from rich.progress import track
 
@@ -18,8 +20,13 @@ from acgs1.agents.client import connect
 from acgs1.cli.tau_airline import law, report
 from acgs1.cli.tau_airline.dataset import Dataset, RecordedRun
 from acgs1.cli.tau_airline.replay import AGENT, Replay, ReplayedCall
+from acgs1.contracts.formal_verification import Certificate
 from acgs1.core.clock import SystemClock, format_instant
 from acgs1.core.errors import DomainError
+from acgs1.kit.settings import PlatformSettings
+
+# Away from a system on the default ports.
+_OWN_PORTS = 13_000
 
 
 @click.command("tau-airline")
@@ -30,7 +37,7 @@ from acgs1.core.errors import DomainError
     help="Folder of tau-bench's data.",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.json and report.md.")
-@click.option("--decider", type=click.Choice(["kernel", "http"]), default="kernel", show_default=True)
+@click.option("--decider", type=click.Choice(["kernel", "system", "http"]), default="kernel", show_default=True)
 @click.option(
     "--url", default="http://127.0.0.1:8005", show_default=True, help="Policy governance, for `--decider http`."
 )
@@ -50,14 +57,19 @@ def tau_airline(
 ) -> None:
     """Replay tau-bench's airline calls behind the governor.
 
-    `kernel` decides in this process under this benchmark's own constitution and policies. `http` asks a running system, whose active
-    bundle must be of the same policies.
+    `kernel` decides in this process under this benchmark's own constitution and policies. `system` starts a system of its own, adopts that
+    constitution, has the policies proved, voted and activated there, and asks its decision point. `http` asks a system that runs already,
+    whose active bundle must be of the same policies.
 
     Exit status: 0 without false denials, 1 with one, 2 when the replay could not be done.
     """
     console = Console(stderr=True)
     try:
-        document = asyncio.run(_measure(data, decider, url, auth_url, client_id, client_secret, agent, console))
+        with _governed(decider) as own:
+            if own is not None:
+                url, auth_url, client_id, client_secret = own
+                agent = client_id
+            document = asyncio.run(_measure(data, decider, url, auth_url, client_id, client_secret, agent, console))
     except DomainError as error:
         click.echo(f"Error: {error.detail}", err=True)
         raise SystemExit(2) from error
@@ -95,7 +107,7 @@ async def _measure(
             "INVARIANT: a replay wrote to the records that all replays are copied from; the results are void"
         )
     circumstances = {
-        "decider": decider if decider == "kernel" else f"http {url}",
+        "decider": f"http {url}" if decider == "http" else decider,
         "time": format_instant(SystemClock().now()),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}",
         "commit": _commit(),
@@ -105,11 +117,48 @@ async def _measure(
     return report.build(constitution, policies, correct, recorded, law.reviewed(), replay.seconds, circumstances)
 
 
+@contextmanager
+def _governed(decider: str) -> Generator[tuple[str, str, str, str] | None]:
+    """For `system`: a system of its own, governed by this benchmark's constitution and policies; its decision point, its auth, and the
+    credentials of an agent."""
+    if decider != "system":
+        yield None
+        return
+    from acgs1.cli.system import start, stop
+
+    with tempfile.TemporaryDirectory() as home:
+        settings = PlatformSettings(home=Path(home), port_offset=_OWN_PORTS)
+        system = start(settings)
+        try:
+            credentials = asyncio.run(_found(settings))
+            yield settings.url("policy_governance"), settings.url("auth"), *credentials
+        finally:
+            stop(system)
+
+
+async def _found(settings: PlatformSettings) -> tuple[str, str]:
+    """Bring the policies into force there; the credentials of the agent."""
+    from acgs1.runtime.founding import Founding, FoundingFailed, Narrator
+
+    err = Console(stderr=True, highlight=False)
+    async with httpx.AsyncClient(timeout=120.0, trust_env=False) as web:
+        founding = Founding(settings, web, law.constitution(), Narrator(err.print, lambda line: err.print("  ", line)))
+        await founding.people()
+        await founding.adopt()
+        proof = await founding.prove(law.policies())
+        if proof.certificate_hash is None:
+            raise FoundingFailed(f"the policies are `{proof.verdict}`")
+        path = f"/api/v1/certificates/{proof.certificate_hash}"
+        certificate = await founding.operator.get("formal_verification", path, Certificate)
+        await founding.activate(await founding.vote("tau-bench airline", law.policies(), certificate))
+        return founding.agent.client_id, founding.agent.client_secret
+
+
 @asynccontextmanager
 async def _deciding(
     decider: str, url: str, auth_url: str, client_id: str, client_secret: str
 ) -> AsyncGenerator[DecisionPoint]:
-    if decider == "http":
+    if decider != "kernel":
         async with connect(url, auth_url=auth_url, client_id=client_id, client_secret=client_secret) as client:
             yield client
         return
