@@ -48,6 +48,9 @@ WORKBOOK_RULES: Final = (
     BurnRule(1.0, timedelta(days=3), timedelta(hours=6), Severity.WARNING),
 )
 
+FEWEST_BAD: Final = 3
+"""Fewer bad events in the long window prove nothing: after a fresh start one failure may be a fifth of all there is."""
+
 BUDGET_WINDOW: Final = timedelta(days=30)
 
 
@@ -104,7 +107,7 @@ async def burning(objective: Objective, source: Tallies, rules: tuple[BurnRule, 
     for rule in rules:
         long = await source.tally(objective.service, rule.long)
         long_rate = long.bad_fraction / (1 - objective.target)
-        if long_rate < rule.rate:
+        if long_rate < rule.rate or long.total - long.good < FEWEST_BAD:
             continue
         short = await source.tally(objective.service, rule.short)
         short_rate = short.bad_fraction / (1 - objective.target)

@@ -35,6 +35,18 @@ async def test_a_rule_fires_only_when_both_windows_burn(bad, severity):
     assert (burn.rule.severity if burn else None) == severity
 
 
+async def test_one_failure_soon_after_the_start_is_no_burning_budget():
+    class Young:
+        def __init__(self, bad: int) -> None:
+            self.bad = bad
+
+        async def tally(self, service: str, window: timedelta) -> Tally:
+            return Tally(7 - self.bad, 7)
+
+    assert await burning(OBJECTIVE, Young(2)) is None
+    assert await burning(OBJECTIVE, Young(3)) is not None
+
+
 async def test_the_budget_says_what_is_left():
     spent_half = await budget(OBJECTIVE, Windows(d30=0.0025))
     assert spent_half.remaining == pytest.approx(0.5, abs=0.11)  # 1000 events: steps of 0.2
