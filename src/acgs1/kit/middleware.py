@@ -107,6 +107,9 @@ class BodyLimit:
 
         async def watched(message: Message) -> None:
             nonlocal started
+            # What the application makes of the broken body is not the answer; an answer that has begun goes on.
+            if exceeded and not started:
+                return
             started = True
             await send(message)
 
@@ -115,6 +118,7 @@ class BodyLimit:
         except DomainError:
             if not exceeded or started:
                 raise
+        if exceeded and not started:
             await self._respond(scope, receive, send, too_large)
 
 

@@ -21,7 +21,8 @@ from acgs1.contracts.policy_governance import (
 from acgs1.core.hashing import text_hash
 from acgs1.kit.errors import DependencyUnavailable
 from acgs1.optimizer.batching import BatchFull
-from acgs1.services.policy_governance.domain import Recorded
+from acgs1.services.policy_governance import jobs
+from acgs1.services.policy_governance.domain import LONGEST_NAME, Recorded
 from acgs1.services.policy_governance.errors import (
     ApprovalClosed,
     ApprovalNotFound,
@@ -211,6 +212,24 @@ async def test_a_value_without_a_canonical_form_is_refused_before_it_counts_as_a
         )
     room.spool._close_segment()
     assert (await room.point.page(None, 10)).items == []
+
+
+@pytest.mark.parametrize("where", ["subject", "action", "resource"])
+async def test_a_name_too_long_for_the_log_is_refused_and_the_longest_one_reaches_it(room: Room, where: str):
+    def named(length: int) -> EvaluationRequest:
+        document = request("hand_over").model_dump()
+        field = "name" if where == "action" else "type"
+        document[where][field] = "x" * length
+        return EvaluationRequest.model_validate(document)
+
+    longest = LONGEST_NAME - (len(f"::{AGENT.id}") if where == "subject" else 0)
+    with pytest.raises(BadEvaluation, match="at most 256"):
+        await decide(room, named(longest + 1))
+    answer = await decide(room, named(longest))
+    recorded = room.spool.pending(str(answer.context["evaluation_id"]))
+    assert recorded is not None
+    await jobs.keep_decisions(room.store, [recorded])
+    assert len((await room.point.page(None, 10)).items) == 1
 
 
 async def test_an_agent_may_ask_about_itself_only_and_a_service_about_anyone(room: Room):

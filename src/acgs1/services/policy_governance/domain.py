@@ -13,6 +13,8 @@ from acgs1.services.policy_governance.errors import BadEvaluation
 APPROVAL_LIFETIME = timedelta(hours=1)
 SERVER_CONTEXT = frozenset({"approved", "approval"})
 """Members of the context that only the decision point may fill: a caller's own are not looked at."""
+LONGEST_NAME = 256
+"""Characters of a subject, an action or a resource type: what an event takes as its subject."""
 MOST_NESTED = 64
 """Levels of a request. What the serialisers could not write would spoil the group of decisions that it is recorded with."""
 

@@ -8,6 +8,7 @@ from acgs1.contracts.events import Event
 from acgs1.core.clock import Clock
 from acgs1.core.errors import DomainError
 from acgs1.kit.db import Store
+from acgs1.kit.errors import DependencyUnavailable
 from acgs1.services.policy_governance.adapters.ledger import SolanaGovernance
 from acgs1.services.policy_governance.domain import Recorded
 from acgs1.services.policy_governance.repository import GovernanceRepository
@@ -61,11 +62,26 @@ async def follow_the_ledger(ledger: SolanaGovernance, voting: Voting) -> None:
         await asyncio.sleep(pause)
 
 
-async def watch_emergencies(bundles: Bundles, clock: Clock, seconds: float) -> None:
-    """Obey emergency actions within one interval. While the ledger is away the last known ones stay in effect."""
-    while True:
-        try:
-            await bundles.watch_emergencies(clock.now())
-        except DomainError as error:
-            _log.warning("emergencies_not_read", code=error.code)
-        await asyncio.sleep(seconds)
+class EmergencyWatch:
+    """Obeys emergency actions within one interval. While the ledger is away the last known ones stay in effect."""
+
+    def __init__(self, bundles: Bundles, clock: Clock, seconds: float) -> None:
+        self._bundles = bundles
+        self._clock = clock
+        self._seconds = seconds
+        self._failure: DomainError | None = DependencyUnavailable("the ledger has not been asked yet")
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self._bundles.watch_emergencies(self._clock.now())
+                self._failure = None
+            except DomainError as error:
+                _log.warning("emergencies_not_read", code=error.code)
+                self._failure = error
+            await asyncio.sleep(self._seconds)
+
+    async def check(self) -> None:
+        """For `/health`: raises what the last look at the ledger raised. Asks nobody, so that probes cannot open its breaker."""
+        if self._failure is not None:
+            raise self._failure

@@ -56,13 +56,12 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
             _log.error("active_bundle_refused", code=error.code, detail=error.detail)
         app.state.voting, app.state.bundles, app.state.point = voting, bundles, point
         app.state.approvals = Approvals(store, spool, platform.clock)
-        platform.add_check("ledger", ledger.state)
+        watch = jobs.EmergencyWatch(bundles, platform.clock, own.emergency_poll_seconds)
+        platform.add_check("ledger", watch.check)
         platform.deliver_to_log()
         platform.spawn("decisions", partial(spool.drain, partial(jobs.keep_decisions, store)))
         platform.spawn("ledger", partial(jobs.follow_the_ledger, ledger, voting))
-        platform.spawn(
-            "emergencies", partial(jobs.watch_emergencies, bundles, platform.clock, own.emergency_poll_seconds)
-        )
+        platform.spawn("emergencies", watch.run)
         try:
             async with optimized(app, platform.settings, "policy_governance"):
                 # For readers: every step of a vote asks the ledger itself.

@@ -23,6 +23,7 @@ from acgs1.core.errors import DomainError
 from acgs1.core.ids import is_id, new_id
 from acgs1.services.policy_governance.domain import (
     APPROVAL_LIFETIME,
+    LONGEST_NAME,
     Emergencies,
     Evaluated,
     Recorded,
@@ -70,6 +71,7 @@ class DecisionPoint:
         """AuthZEN evaluation. An agent may ask about itself only (NotTheSubject)."""
         if Role.AGENT in caller.roles and request.subject.id != caller.id:
             raise NotTheSubject(f"the subject is `{request.subject.id}`, the caller is `{caller.id}`")
+        _expect_recordable(request)
         salt = os.urandom(32)
         # Before anything else: what cannot be committed to is refused before it counts as a decision (BadEvaluation).
         digest, committed = request_digest(request), commitment(salt, request)
@@ -167,6 +169,18 @@ class DecisionPoint:
         async with self._store.reading() as records:
             rows, following = await records.decisions(cursor, limit)
         return Page[DecisionRecord](items=[row.record for row in rows], next_cursor=following)
+
+
+def _expect_recordable(request: EvaluationRequest) -> None:
+    """Raises BadEvaluation for names that the log's events have no room for: one such record would hold up all behind it."""
+    named = {
+        "subject.type::id": f"{request.subject.type}::{request.subject.id}",
+        "action.name": request.action.name,
+        "resource.type": request.resource.type,
+    }
+    for where, name in named.items():
+        if len(name) > LONGEST_NAME:
+            raise BadEvaluation(f"`{where}` has {len(name)} characters; at most {LONGEST_NAME} can be recorded")
 
 
 def _judged(evaluated: Evaluated, approval: Approval | None) -> tuple[str, str, Evaluated, Approval | None]:

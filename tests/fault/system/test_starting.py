@@ -1,0 +1,93 @@
+"""What keeps the system from starting says so; what was backed up starts again."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from acgs1.contracts.topology import PART_BY_NAME
+from polling import eventually
+from system import System, govern, running
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_taken_port_is_an_error_that_names_the_port_the_part_and_the_holder(tmp_path: Path):
+    system = System(tmp_path / "home")
+    port = PART_BY_NAME["integrity"].port + system.offset
+    with socket.create_server(("127.0.0.1", port)):
+        done = system.command("up", "--quiet")
+    assert done.returncode != 0
+    for expected in (f"port {port}", "integrity", f"pid {os.getpid()}", "ACGS_PORT_OFFSET"):
+        assert expected in done.stderr, done.stderr
+    assert not (tmp_path / "home" / "logs" / "auth.log").exists(), "nothing was started"
+
+
+def test_a_second_supervisor_on_one_home_is_refused_and_the_first_is_not_disturbed(tmp_path: Path):
+    with running(tmp_path / "home") as system:
+        pids = {part: system.pid(part) for part in system.state()["parts"]}
+        second = System(tmp_path / "home")
+        done = second.command("up", "--quiet")
+        assert done.returncode != 0
+        assert "another supervisor runs on" in done.stderr
+        assert {part: system.pid(part) for part in pids} == pids
+        restored = System(tmp_path / "home").command("restore", str(Path(__file__)))
+        assert "stop it first" in restored.stderr
+
+
+def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path):
+    system = System(tmp_path / "home")
+    for name, value, expected in (
+        ("ALLOWED_ORIGINS", "*", "ALLOWED_ORIGINS"),
+        ("ACGS_PORT_OFFSET", "many", "PORT_OFFSET"),
+        ("ACGS_PROFILE", "production", "ACGS_DATABASE_URL"),
+    ):
+        system.environment = {**system.environment, "ACGS_PORT_OFFSET": "0", name: value}
+        done = system.command("status")
+        assert (done.returncode, expected in done.stderr) == (2, True), done.stderr
+        del system.environment[name]
+
+
+def test_a_backup_of_the_running_system_starts_elsewhere_as_what_it_was(tmp_path: Path):
+    archive = tmp_path / "backup.tar.gz"
+    with running(tmp_path / "home") as system:
+        govern(system)
+        token = system.person("olu")
+        service = system.service("evolutionary_computation")
+        decided = [system.decide(service).json()["context"]["evaluation_id"] for _ in range(5)]
+        made = system.command("backup", str(archive))
+        assert made.returncode == 0, made.stdout + made.stderr
+        assert archive.stat().st_mode & 0o777 == 0o600
+        again = system.command("backup", str(archive))
+        assert again.returncode != 0
+        constitution = system.call("GET", "constitutional_ai", "/api/v1/constitutions/in-force", token).json()
+        bundle = system.call("GET", "policy_governance", "/api/v1/bundles/active", token).json()
+    fresh = System(tmp_path / "fresh", system.offset)
+    restored = fresh.command("restore", str(archive))
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    try:
+        fresh.start()
+        token = fresh.person("olu") if (fresh.home / "run" / "demo.json").exists() else fresh.admin()
+        assert fresh.call("GET", "constitutional_ai", "/api/v1/constitutions/in-force", token).json() == constitution
+        assert fresh.call("GET", "policy_governance", "/api/v1/bundles/active", token).json() == bundle
+        service = fresh.service("evolutionary_computation")
+        for decision in decided:
+            assert fresh.call("GET", "policy_governance", f"/api/v1/decisions/{decision}", service).status_code == 200
+        answer = fresh.decide(service)
+        assert answer.json()["context"]["reason"] == "allowed"
+        wanted = {*decided, answer.json()["context"]["evaluation_id"]}
+
+        def logged() -> bool:
+            params = {"subject": "Agent::test-agent", "limit": 200}
+            entries = fresh.call("GET", "integrity", "/api/v1/entries", service, params=params).text
+            return all(decision in entries for decision in wanted)
+
+        eventually(logged, "old and new decisions are in the restored log", 60)
+        health = fresh.call("GET", "integrity", "/health").json()
+        assert health["dependencies"]["log"] == "ok", health
+    finally:
+        if fresh.process is not None:
+            assert fresh.stop() == 0
+    sound = fresh.command("log", "fsck")
+    assert sound.returncode == 0, sound.stdout + sound.stderr
