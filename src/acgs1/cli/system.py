@@ -18,7 +18,7 @@ from acgs1.contracts.topology import PARTS
 from acgs1.core.errors import DomainError
 from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
-from acgs1.runtime.supervisor import CannotStart, Supervisor, is_ready, supervised
+from acgs1.runtime.supervisor import CannotStart, Supervisor, is_healthy, supervised
 
 _START_SECONDS = 60.0
 _out = Console(highlight=False, soft_wrap=True)
@@ -34,7 +34,7 @@ def up(quiet: bool) -> None:
 
     def report(part: str, what: str) -> None:
         nonlocal ready
-        if what == "ready":
+        if what == "healthy":
             ready += 1
             if not quiet:
                 _out.print(
@@ -50,9 +50,9 @@ def up(quiet: bool) -> None:
         supervisor.start()
     except CannotStart as error:
         raise click.ClickException(str(error)) from None
-    if not supervisor.wait_until_ready(_START_SECONDS):
+    if not supervisor.wait_until_healthy(_START_SECONDS):
         supervisor.stop()
-        raise click.ClickException(f"not every part became ready; their logs are in {settings.home / 'logs'}")
+        raise click.ClickException(f"not every part became healthy; their logs are in {settings.home / 'logs'}")
     if not quiet:
         _out.print(f"all parts are healthy after {time.monotonic() - started:.1f} s")
     supervisor.run()
@@ -116,10 +116,10 @@ def start(settings: PlatformSettings) -> subprocess.Popen[bytes]:
         with _out.status("") as display:
             while waiting:
                 _expect_alive(system, waiting, time.monotonic() - started)
-                waiting -= {name for name in waiting if is_ready(settings.host, settings.port(name))}
+                waiting -= {name for name in waiting if is_healthy(settings.host, settings.port(name))}
                 display.update(f"waiting for {', '.join(sorted(waiting))}")
                 with suppress(subprocess.TimeoutExpired):
-                    system.wait(0.05)
+                    system.wait(0.1)
     except BaseException:
         stop(system)
         raise
@@ -131,7 +131,7 @@ def _expect_alive(system: subprocess.Popen[bytes], waiting: set[str], seconds: f
     if system.poll() is not None:
         raise click.ClickException("the system did not start")
     if seconds > _START_SECONDS:
-        raise click.ClickException(f"not ready after {_START_SECONDS:g} s: {', '.join(sorted(waiting))}")
+        raise click.ClickException(f"not healthy after {_START_SECONDS:g} s: {', '.join(sorted(waiting))}")
 
 
 def stop(system: subprocess.Popen[bytes]) -> None:

@@ -14,7 +14,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
 
-from acgs1.contracts.topology import PARTS, Part
+from acgs1.contracts.topology import LEDGER, PARTS, Part
 from acgs1.kit.home import Home, write_private_json
 from acgs1.kit.settings import PlatformSettings
 from acgs1.runtime import parts
@@ -65,21 +65,26 @@ class Supervisor:
             self._expect_free(child.part)
         # The secrets of all parts exist before any part looks for its own.
         self._home.service_secret_hashes()
-        parts.preload()
         signal.pthread_sigmask(signal.SIG_BLOCK, self._waited)
+        # The ledger shares little with the others and they look for it at once, so it starts while they are being loaded.
+        first = self._children.get(LEDGER.name)
+        if first is not None:
+            self._fork(first)
+        parts.preload()
         for child in self._children.values():
-            self._fork(child)
+            if child is not first:
+                self._fork(child)
 
-    def wait_until_ready(self, seconds: float) -> bool:
-        """Tend the processes until every part answers that it is ready; False after `seconds`."""
+    def wait_until_healthy(self, seconds: float) -> bool:
+        """Tend the processes until every part answers that it is healthy; False after `seconds`."""
         deadline = time.monotonic() + seconds
         waiting = dict(self._children)
         while waiting and time.monotonic() < deadline:
-            if self._tend(0.02):
+            if self._tend(0.1):
                 return False
             for name in list(waiting):
-                if is_ready(self._settings.host, self._settings.port(name)):
-                    self._report(name, "ready")
+                if is_healthy(self._settings.host, self._settings.port(name)):
+                    self._report(name, "healthy")
                     del waiting[name]
         return not waiting
 
@@ -212,13 +217,13 @@ def supervised(home: Path) -> dict[str, Any] | None:
     return None
 
 
-def is_ready(host: str, port: int) -> bool:
-    """Whether the part on `port` answers that it is ready."""
+def is_healthy(host: str, port: int) -> bool:
+    """Whether the part on `port` answers that it and all that it depends on are well."""
     connection = HTTPConnection(host, port, timeout=1.0)
     try:
-        connection.request("GET", "/health/ready")
-        return connection.getresponse().status == 200
-    except (OSError, HTTPException):
+        connection.request("GET", "/health")
+        return json.loads(connection.getresponse().read()).get("status") == "healthy"
+    except (OSError, HTTPException, ValueError):
         return False
     finally:
         connection.close()
