@@ -11,20 +11,22 @@ import asyncio
 import hashlib
 import json
 import os
-import platform
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
+import uvloop
 from solders.keypair import Keypair
 
 from acgs1.ledger.client import LedgerClient
 from acgs1.ledger.errors import LedgerUnavailableError
 from acgs1.ledger.instructions import Authorities, Parameters
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import record
 
 MEMBERS = 20
 
@@ -85,9 +87,9 @@ async def measure(url: str, seed: int, proposals: int, concurrency: int) -> dict
             for number in queue:
                 await whole(number)
 
-        begun = time.perf_counter()
+        begun, processor = time.perf_counter(), time.process_time()
         await asyncio.gather(*(worker() for _ in range(concurrency)))
-        elapsed = time.perf_counter() - begun
+        elapsed, processor = time.perf_counter() - begun, time.process_time() - processor
         assert len(wholes) == proposals
         return {
             "proposals": proposals,
@@ -96,6 +98,7 @@ async def measure(url: str, seed: int, proposals: int, concurrency: int) -> dict
             "seconds": round(elapsed, 3),
             "whole_proposals_per_hour": round(proposals / elapsed * 3600),
             "transactions_per_second": round(proposals * (MEMBERS + 5) / elapsed, 1),
+            "client_cpu_ms_per_transaction": round(processor * 1000 / (proposals * (MEMBERS + 5)), 3),
             "vote_ms": {"p50": round(percentile(votes, 0.5), 2), "p99": round(percentile(votes, 0.99), 2)},
             "whole_proposal_ms": {"p50": round(percentile(wholes, 0.5), 1), "p99": round(percentile(wholes, 0.99), 1)},
         }
@@ -108,6 +111,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    context = record.context(options.seed)
     runs: list[dict[str, object]] = []
     for concurrency in options.concurrency:
         with tempfile.TemporaryDirectory() as directory, socket.socket() as probe:
@@ -117,24 +121,12 @@ def main() -> None:
             command = ["-m", "acgs1.ledger.node", "--port", str(port), "--pubsub-port", "0", "--data-dir", directory]
             node = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
             try:
-                runs.append(
-                    asyncio.run(measure(f"http://127.0.0.1:{port}", options.seed, options.proposals, concurrency))
-                )
+                run = uvloop.run(measure(f"http://127.0.0.1:{port}", options.seed, options.proposals, concurrency))
             finally:
                 node.terminate()
                 node.wait()
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    cpu = next(
-        (s.split(":")[1].strip() for s in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in s), ""
-    )
-    result = {
-        "machine": {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()},
-        "load_average_at_end": os.getloadavg()[0],
-        "seed": options.seed,
-        "commit": commit,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "runs": runs,
-    }
+            runs.append({**run, "load_after": os.getloadavg()[0]})
+    result = {**context, "runs": runs}
     text = json.dumps(result, indent=2)
     print(text)
     if options.out:

@@ -7,9 +7,8 @@ an error of the program is a `ProgramError` with the program's name for it.
 from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-import httpx
 from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
@@ -43,6 +42,9 @@ from acgs1.ledger.jsonrpc import JsonRpc
 from acgs1.ledger.keys import parse_address
 from acgs1.ledger.program import shipped
 from acgs1.ledger.transactions import Receipt, Sender, UnsignedTransaction
+
+if TYPE_CHECKING:
+    import httpx
 
 T = TypeVar("T")
 
@@ -85,7 +87,7 @@ class LedgerClient:
         priority_percentile: int | None = None,
         timeout: float = 10.0,
         clock: Clock | None = None,
-        http: httpx.AsyncClient | None = None,
+        http: "httpx.AsyncClient | None" = None,
     ) -> None:
         """`program_id`: where the program is deployed; default: where the embedded node has it. `timeout`: seconds for one
         request. `priority_percentile`: offer that percentile of recent fees (public clusters).

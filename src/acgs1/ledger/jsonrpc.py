@@ -1,19 +1,22 @@
 """Solana JSON-RPC over HTTP: one call, one answer.
 
-httpx rather than solana-py: the whole of what we need is a POST, httpx is in the process anyway, and solana-py 0.41
-brings thirteen more packages (a second HTTP stack among them). The conformance tests do drive the node with solana-py.
+Not solana-py: the whole of what we need is a POST (`acgs1.ledger.http`), and solana-py 0.41 brings
+thirteen more packages (a second HTTP stack among them). The conformance tests do drive the node with solana-py.
 """
 
 import asyncio
 import itertools
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
-
-import httpx
+from typing import TYPE_CHECKING, Any, Final
 
 from acgs1.ledger.errors import LedgerUnavailableError, RpcFailureError
+from acgs1.ledger.http import HttpxLine, LineError, open_line
 from acgs1.ledger.json_values import as_object
 from acgs1.ledger.landed import LANDED_SLOT
+
+if TYPE_CHECKING:
+    import httpx
 
 _READ_ATTEMPTS: Final = 3
 _NODE_UNHEALTHY: Final = -32005
@@ -22,11 +25,10 @@ _NODE_UNHEALTHY: Final = -32005
 class JsonRpc:
     """A connection to one endpoint. Close it, or use it as an async context manager."""
 
-    def __init__(self, url: str, *, timeout: float = 10.0, http: httpx.AsyncClient | None = None) -> None:
+    def __init__(self, url: str, *, timeout: float = 10.0, http: "httpx.AsyncClient | None" = None) -> None:
         """`timeout` in seconds for each request. A given `http` client is used and not closed."""
         self.url = url
-        self._owns = http is None
-        self._http = http or httpx.AsyncClient(timeout=timeout)
+        self._line = open_line(url, timeout) if http is None else HttpxLine(http, url, owned=False)
         self._ids = itertools.count(1)
 
     async def __aenter__(self) -> "JsonRpc":
@@ -36,8 +38,7 @@ class JsonRpc:
         await self.close()
 
     async def close(self) -> None:
-        if self._owns:
-            await self._http.aclose()
+        await self._line.close()
 
     async def read(self, method: str, *params: object) -> Any:
         """The result of a method without effects, tried three times over a failing connection.
@@ -65,19 +66,19 @@ class JsonRpc:
         slot = headers.get(LANDED_SLOT, "")
         return int(slot) if slot.isascii() and slot.isdecimal() else None
 
-    async def _exchange(self, method: str, params: Sequence[object]) -> tuple[Any, httpx.Headers]:
+    async def _exchange(self, method: str, params: Sequence[object]) -> tuple[Any, Mapping[str, str]]:
         body = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
         try:
-            response = await self._http.post(self.url, json=body)
-        except httpx.HTTPError as error:
-            raise LedgerUnavailableError(f"`{method}` at `{self.url}`: {error or type(error).__name__}") from error
-        if response.status_code == 429 or response.status_code >= 500:
-            raise LedgerUnavailableError(f"`{method}` at `{self.url}`: HTTP {response.status_code}")
+            reply = await self._line.post(json.dumps(body, separators=(",", ":")).encode())
+        except LineError as error:
+            raise LedgerUnavailableError(f"`{method}` at `{self.url}`: {error}") from error
+        if reply.status == 429 or reply.status >= 500:
+            raise LedgerUnavailableError(f"`{method}` at `{self.url}`: HTTP {reply.status}")
         try:
-            answer = as_object(response.json())
+            answer = as_object(json.loads(reply.body))
         except ValueError:
             raise LedgerUnavailableError(
-                f"`{method}` at `{self.url}`: HTTP {response.status_code} without a JSON body"
+                f"`{method}` at `{self.url}`: HTTP {reply.status} without a JSON body"
             ) from None
         if answer is None or ("error" not in answer and "result" not in answer):
             raise LedgerUnavailableError(f"`{method}` at `{self.url}`: not a JSON-RPC answer")
@@ -88,4 +89,4 @@ class JsonRpc:
                 raise LedgerUnavailableError(f"`{method}` at `{self.url}`: {error.get('message')}")
             rpc_code = code if isinstance(code, int) else 0
             raise RpcFailureError(f"`{method}`: {error.get('message')}", rpc_code, error.get("data"))
-        return answer["result"], response.headers
+        return answer["result"], reply.headers
