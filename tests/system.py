@@ -45,7 +45,9 @@ class System:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdout=out, stderr=out, start_new_session=True
             )
-        eventually(lambda: self._alive() and all(self.ready(part.name) for part in PARTS), "every part is ready", 90)
+        eventually(
+            lambda: self._alive() and all(self.healthy(part.name) for part in PARTS), "every part is healthy", 90
+        )
 
     def _alive(self) -> bool:
         assert self.process is not None
@@ -88,6 +90,14 @@ class System:
             return httpx.get(self.settings.url(part) + "/health/ready", timeout=5, trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
+
+    def healthy(self, part: str) -> bool:
+        """Ready, and with all that it depends on."""
+        try:
+            answer = httpx.get(self.settings.url(part) + "/health", timeout=5, trust_env=False)
+        except httpx.TransportError:
+            return False
+        return answer.status_code == 200 and (part == "ledger" or answer.json()["status"] == "healthy")
 
     def call(self, method: str, part: str, path: str, token: str | None = None, **options: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}

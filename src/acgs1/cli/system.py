@@ -52,6 +52,8 @@ def up(quiet: bool) -> None:
         raise click.ClickException(str(error)) from None
     if not supervisor.wait_until_healthy(_START_SECONDS):
         supervisor.stop()
+        if supervisor.asked_to_stop:
+            return
         raise click.ClickException(f"not every part became healthy; their logs are in {settings.home / 'logs'}")
     if not quiet:
         _out.print(f"all parts are healthy after {time.monotonic() - started:.1f} s")

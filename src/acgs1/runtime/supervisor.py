@@ -54,6 +54,7 @@ class Supervisor:
         self._children = {part.name: _Child(part) for part in which}
         self._lock = (self._home.run / "supervisor.lock").open("a")
         self._waited = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
+        self.asked_to_stop = False
 
     def start(self) -> None:
         """Fork every part. Raises CannotStart when the data directory is in use or a port is taken, before anything runs."""
@@ -76,7 +77,7 @@ class Supervisor:
                 self._fork(child)
 
     def wait_until_healthy(self, seconds: float) -> bool:
-        """Tend the processes until every part answers that it is healthy; False after `seconds`."""
+        """Tend the processes until every part answers that it is healthy; False after `seconds`, or when `asked_to_stop`."""
         deadline = time.monotonic() + seconds
         waiting = dict(self._children)
         while waiting and time.monotonic() < deadline:
@@ -115,6 +116,7 @@ class Supervisor:
         timeout = seconds if due is None else max(0.0, min(seconds, due - time.monotonic()))
         received = signal.sigtimedwait(self._waited, timeout)
         if received is not None and received.si_signo != signal.SIGCHLD:
+            self.asked_to_stop = True
             return True
         for child, status in self._reap():
             self._schedule(child, status)

@@ -134,6 +134,12 @@ def test_an_adoption_cut_off_by_a_kill_goes_on_by_itself(tmp_path: Path):
     constitution = load_constitution(example_folder() / "constitution.yaml")
     with running(tmp_path / "home") as system:
         admin = system.admin()
+        person = {"username": "ines", "password": "a long enough password", "roles": ["member"]}
+        ines = system.call("POST", "auth", "/api/v1/users", admin, json=person).json()["id"]
+        registered = system.call(
+            "POST", "policy_governance", "/api/v1/members", admin, json={"user_id": ines, "weight": 1}
+        )
+        assert registered.status_code == 201, "the ledger ratifies nothing before there is a member"
         body = constitution.model_dump(mode="json")
         kept = system.call("POST", "constitutional_ai", "/api/v1/constitutions", admin, json=body)
         assert kept.status_code == 201, kept.text

@@ -16,7 +16,7 @@ from acgs1.kit.breaker import CircuitBreaker, CircuitOpenError
 from acgs1.kit.errors import DependencyUnavailable
 from acgs1.ledger import accounts
 from acgs1.ledger.client import LedgerClient
-from acgs1.ledger.errors import LedgerUnavailableError, ProgramError
+from acgs1.ledger.errors import AccountMissingError, LedgerUnavailableError, ProgramError, TransactionExpiredError
 from acgs1.ledger.events import Ratified
 from acgs1.ledger.instructions import Authorities, Parameters
 from acgs1.ledger.keys import load_or_create_keypair
@@ -267,7 +267,8 @@ class SolanaGovernance:
 async def _translated() -> AsyncGenerator[None]:
     try:
         yield
-    except (LedgerUnavailableError, CircuitOpenError) as error:
+    except (LedgerUnavailableError, TransactionExpiredError, AccountMissingError, CircuitOpenError) as error:
+        # Also what did not land in time, or comes before the program is initialised: trying again can help.
         raise DependencyUnavailable(f"`ledger` is not available: {error}") from error
 
 
