@@ -57,9 +57,9 @@ class Endpoint:
     websocket: str
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """A node for the whole run; or the cluster that ACGS_CONFORMANCE_URL names (with ACGS_CONFORMANCE_WS, and
+    """A node for the tests of one file; or the cluster that ACGS_CONFORMANCE_URL names (with ACGS_CONFORMANCE_WS, and
     ACGS_CONFORMANCE_PAYER, the keypair file that pays where the faucet does not)."""
     if url := os.environ.get("ACGS_CONFORMANCE_URL"):
         yield Endpoint(url, os.environ.get("ACGS_CONFORMANCE_WS", url.replace("http", "ws", 1)))

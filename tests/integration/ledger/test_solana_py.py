@@ -1,0 +1,171 @@
+"""Conformance: the node as solana-py sees it, over HTTP and WebSocket. Runs against a cluster too (ACGS_CONFORMANCE_URL)."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from solana.rpc.async_api import AsyncClient
+from solana.rpc.commitment import Confirmed
+from solana.rpc.core import RPCException
+from solana.rpc.models import DataSliceOpts, MemcmpOpts, TxOpts
+from solana.rpc.websocket_api import SolanaWsClient
+from solders.keypair import Keypair
+from solders.message import MessageV0
+from solders.pubkey import Pubkey
+from solders.rpc.config import RpcTransactionLogsFilterMentions
+from solders.signature import Signature
+from solders.system_program import ID as SYSTEM
+from solders.system_program import TransferParams, transfer
+from solders.transaction import VersionedTransaction
+
+from acgs1.ledger.base58 import b58encode
+from acgs1.ledger.client import LedgerClient
+from acgs1.ledger.instructions import Authorities, Parameters
+from acgs1.ledger.keys import load_keypair
+from acgs1.ledger.program import shipped
+
+LAMPORTS = 2_000_000  # above the rent-exempt minimum
+
+
+@pytest.fixture
+async def rpc(endpoint):
+    async with AsyncClient(endpoint.url, commitment=Confirmed) as client:
+        yield client
+
+
+@pytest.fixture
+async def socket(endpoint):
+    async with SolanaWsClient(endpoint.websocket) as client:
+        yield client
+
+
+@pytest.fixture
+async def payer(rpc):
+    if path := os.environ.get("ACGS_CONFORMANCE_PAYER"):
+        return load_keypair(Path(path))
+    key = Keypair()
+    signature = (await rpc.request_airdrop(key.pubkey(), 10**9)).value
+    await rpc.confirm_transaction(signature, Confirmed)
+    return key
+
+
+async def payment(rpc, payer, to, lamports=LAMPORTS):
+    recent = (await rpc.get_latest_blockhash()).value.blockhash
+    send = transfer(TransferParams(from_pubkey=payer.pubkey(), to_pubkey=to, lamports=lamports))
+    return VersionedTransaction(MessageV0.try_compile(payer.pubkey(), [send], [], recent), [payer])
+
+
+async def test_the_cluster_describes_itself(rpc):
+    assert await rpc.is_connected()
+    assert (await rpc.get_version()).value.solana_core
+    slot = (await rpc.get_slot()).value
+    assert (await rpc.get_block_height()).value >= 0
+    epoch = (await rpc.get_epoch_info()).value
+    assert epoch.absolute_slot >= slot
+    assert 0 <= epoch.slot_index < epoch.slots_in_epoch
+    assert (await rpc.get_genesis_hash()).value
+    assert (await rpc.get_minimum_balance_for_rent_exemption(0)).value == 890_880
+    blockhash = (await rpc.get_latest_blockhash()).value
+    assert blockhash.last_valid_block_height > slot - 1000
+
+
+async def test_a_sent_transaction_is_confirmed_and_found_again(rpc, payer):
+    to = Keypair().pubkey()
+    tx = await payment(rpc, payer, to)
+    assert (await rpc.get_fee_for_message(tx.message)).value == 5000
+    signature = (await rpc.send_transaction(tx, TxOpts(skip_confirmation=False, preflight_commitment=Confirmed))).value
+    assert signature == tx.signatures[0]
+    (status,) = (await rpc.get_signature_statuses([signature])).value
+    assert status.err is None
+    assert (await rpc.get_balance(to)).value == LAMPORTS
+    account = (await rpc.get_account_info(to)).value
+    assert (account.lamports, account.owner, account.executable, account.data) == (LAMPORTS, SYSTEM, False, b"")
+    found = (await rpc.get_transaction(signature, "base64", max_supported_transaction_version=0)).value
+    assert found.slot == status.slot
+    assert found.transaction.meta.fee == 5000
+    for encoding in ("json", "jsonParsed"):
+        other = await rpc.get_transaction(signature, encoding, max_supported_transaction_version=0)
+        assert other.value.transaction.transaction.signatures == [signature]
+    history = (await rpc.get_signatures_for_address(to)).value
+    assert [h.signature for h in history] == [signature]
+    accounts = (await rpc.get_multiple_accounts([to, Keypair().pubkey()])).value
+    assert accounts[0].lamports == LAMPORTS
+    assert accounts[1] is None
+
+
+async def test_a_simulation_tells_logs_units_and_accounts_and_changes_nothing(rpc, payer):
+    to = Keypair().pubkey()
+    tx = await payment(rpc, payer, to)
+    result = (await rpc.simulate_transaction(tx, sig_verify=True, accounts_addresses=[to])).value
+    assert result.err is None
+    assert any("success" in line for line in result.logs)
+    assert result.units_consumed > 0
+    assert result.accounts[0].lamports == LAMPORTS
+    assert (await rpc.get_balance(to)).value == 0
+    failing = (await rpc.simulate_transaction(await payment(rpc, payer, to, 10**15))).value
+    assert failing.err.index == 0
+
+
+async def test_a_transaction_that_would_fail_is_refused_with_its_reason(rpc, payer):
+    with pytest.raises(RPCException) as refused:
+        await rpc.send_transaction(await payment(rpc, payer, Keypair().pubkey(), 10**15))
+    assert "custom program error: 0x1" in str(refused.value)
+
+
+async def test_program_accounts_are_filtered_and_sliced(rpc, endpoint):
+    program = Pubkey.from_string(shipped().program_id)
+    async with LedgerClient(endpoint.url) as client:
+        if await client.get_governance() is None:
+            council = Keypair()
+            await client.airdrop(council.pubkey(), 10**9)
+            who = Authorities(*(council.pubkey() for _ in range(4)))
+            await client.ensure_initialized(council, who, Parameters(voting_period=60), "a" * 64)
+        at, kind = client.build.at.governance, client.idl.account_discriminator("Governance")
+        data = await client.account_data(at)
+    whole = (await rpc.get_program_accounts(program, encoding="base64")).value
+    assert {a.pubkey: a.account.data for a in whole}[at] == data
+    matching = [len(data), MemcmpOpts(offset=0, bytes=str(Pubkey(kind + bytes(24))))]
+    assert (await rpc.get_program_accounts(program, encoding="base64", filters=matching)).value == []
+    filters = [len(data), MemcmpOpts(offset=0, bytes=b58encode(kind))]
+    sliced = await rpc.get_program_accounts(
+        program, encoding="base64", filters=filters, data_slice=DataSliceOpts(offset=4, length=9)
+    )
+    assert [(a.pubkey, a.account.data) for a in sliced.value] == [(at, data[4:13])]
+    assert (await rpc.get_program_accounts(program, encoding="base64", filters=[len(data) + 1])).value == []
+
+
+async def test_subscriptions_to_account_logs_program_and_signature_tell_of_a_transaction(rpc, socket, payer):
+    to = Keypair().pubkey()
+    tx = await payment(rpc, payer, to)
+    account = await socket.account_subscribe(pubkey=to, commitment=Confirmed, encoding="base64")
+    logs = await socket.logs_subscribe(filter_=RpcTransactionLogsFilterMentions(to), commitment=Confirmed)
+    program = await socket.program_subscribe(program_id=SYSTEM, commitment=Confirmed, encoding="base64", filters=[0])
+    signature = await socket.signature_subscribe(signature=tx.signatures[0], commitment=Confirmed)
+    await rpc.send_transaction(tx)
+    wanted = {s.subscription_id for s in (account, logs, program, signature)}
+    told = {}
+    async with asyncio.timeout(60):
+        while wanted - told.keys():
+            notification = await socket.recv()
+            if notification.subscription != program.subscription_id or notification.result.value.pubkey == to:
+                told[notification.subscription] = notification.result.value
+    assert told[account.subscription_id].lamports == LAMPORTS
+    assert told[logs.subscription_id].signature == tx.signatures[0]
+    assert told[logs.subscription_id].err is None
+    assert told[program.subscription_id].account.lamports == LAMPORTS
+    assert told[signature.subscription_id].err is None
+    for subscription in (account, logs, program):
+        await socket.unsubscribe(subscription)
+
+
+async def test_slots_are_announced_in_order(socket):
+    await socket.slot_subscribe()
+    async with asyncio.timeout(60):
+        seen = [(await socket.recv()).result for _ in range(3)]
+    assert [s.slot for s in seen] == sorted({s.slot for s in seen})
+    assert all(s.parent < s.slot for s in seen)
+
+
+async def test_an_unknown_signature_has_no_status(rpc):
+    assert (await rpc.get_signature_statuses([Signature.new_unique()])).value == [None]
