@@ -237,7 +237,8 @@ class Rpc:
         return "ok"
 
     async def _version(self, _: Params) -> object:
-        return {"solana-core": RPC_VERSION, "feature-set": None}
+        # `feature-set`, the number of a validator's build, is optional; null is not among what web3.js accepts for it.
+        return {"solana-core": RPC_VERSION}
 
     async def _identity(self, _: Params) -> object:
         return {"identity": str(self._chain.faucet.pubkey())}
