@@ -208,7 +208,9 @@ async def test_the_log_s_time_does_not_go_backwards_when_the_clock_does(log: Log
     assert len(await log.stored()) == 2
 
 
-async def test_a_writer_that_starts_while_another_appends_does_not_take_that_for_a_log_set_back(log: Log):
+async def test_a_writer_that_starts_while_another_appends_does_not_take_that_for_a_log_set_back(
+    log: Log, tmp_path: Path
+):
     other = log.sequencer()
     await other.start()
 
@@ -219,7 +221,7 @@ async def test_a_writer_that_starts_while_another_appends_does_not_take_that_for
             await other.append(some_events(log, 3))
             return await log.memory.recall()
 
-    late = Sequencer(log.store, log.signer, Interrupted(Path("unused")), log.clock)
+    late = Sequencer(log.store, log.signer, Interrupted(tmp_path / "last-checkpoint"), log.clock)
     await late.start()
     assert late.halted is None
     await late.append(some_events(log, 1))
