@@ -1,0 +1,270 @@
+# ruff: noqa: E501 - tables and markup are clearer unbroken
+"""The report as text for people: the console's summary, Markdown, and one HTML file with its plots drawn in SVG."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from benchmarks.load.report import OURS, PLAN
+
+Result = dict[str, Any]
+NOT_MEASURED = "not measured"
+
+
+def _mark(met: bool | None) -> str:
+    return {True: "✅", False: "❌", None: "—"}[met]
+
+
+def _ms(value: float | None) -> str:
+    return NOT_MEASURED if value is None else f"{value:.1f} ms"
+
+
+def _percent(value: float | None) -> str:
+    # Rounded down: 99.996 % is not 100 %.
+    return NOT_MEASURED if value is None else f"{math.floor(value * 10_000 + 1e-9) / 100:g} %"
+
+
+def _least(value: float | None, target: float) -> str:
+    return _mark(None if value is None else value >= target)
+
+
+def _most(value: float | None, target: float) -> str:
+    return _mark(None if value is None else value <= target)
+
+
+def summary(result: Result) -> str:
+    """What the plan's command prints."""
+    load, verdict, asked, context = result["load"], result["verdict"], result["asked"], result["context"]
+    latency = load["latency"] or {}
+    ready = verdict["production_ready"]
+    out = [
+        "",
+        f"{_mark(True) if verdict['score'] >= 90 else _mark(False)} Overall Score: {verdict['score']:g}/100",
+        f"{_mark(ready)} Production Ready: {'YES' if ready else 'NO'}"
+        + ("" if ready else f" ({'; '.join(verdict['unmet'])})"),
+    ]
+    slow = [name for name, row in load["services"].items() if row["latency"] is None or row["latency"]["p95_ms"] > 50]
+    out += [
+        f"{_mark(not slow)} All services meet 50ms target (P95)" + (f": not {', '.join(slow)}" if slow else ""),
+        f"{_least(load['uptime'], PLAN['uptime'])} Uptime as users saw it, worst service: {_percent(load['uptime'])}",
+        f"{_least(result['cache'], PLAN['cache'])} Cache effectiveness: {_percent(result['cache'])}",
+        "",
+        f"Load: {asked['users']} users, {asked['rate']:g}/s for {asked['seconds']:g} s after {asked['warm_up']:g} s of warm-up, seed {asked['seed']}",
+        f"  success rate  {_percent(load['success']):>14}  target {_percent(PLAN['success'])}  {_least(load['success'], PLAN['success'])}"
+        f"   ({load['intended']} intended = {load['right']} right + {load['failed']} failed)",
+        f"  P50           {_ms(latency.get('p50_ms')):>14}",
+        f"  P95           {_ms(latency.get('p95_ms')):>14}  target {PLAN['p95_ms']:g} ms  {_most(latency.get('p95_ms'), PLAN['p95_ms'])}"
+        f"   (our own: {OURS['p95_ms']:g} ms {_most(latency.get('p95_ms'), OURS['p95_ms'])})",
+        f"  P99           {_ms(latency.get('p99_ms')):>14}  target {PLAN['p99_ms']:g} ms  {_most(latency.get('p99_ms'), PLAN['p99_ms'])}"
+        f"   (our own: {OURS['p99_ms']:g} ms {_most(latency.get('p99_ms'), OURS['p99_ms'])})",
+        f"  throughput    {load['throughput']:>12g}/s  target {PLAN['rate']:g}/s  {_least(load['throughput'], 0.99 * PLAN['rate'])}"
+        f"   ({load['offered']:g}/s offered)",
+        "",
+        f"  {'service':<26}{'requests':>9}{'failed':>8}{'P50':>9}{'P95':>9}{'P99':>9}   target of P95",
+    ]
+    for name, row in load["services"].items():
+        of = row["latency"]
+        figures = f"{of['p50_ms']:9.1f}{of['p95_ms']:9.1f}{of['p99_ms']:9.1f}" if of else f"{NOT_MEASURED:>27}"
+        met = _most(of["p95_ms"], row["target_ms"]) if of else _mark(None)
+        out.append(f"  {name:<26}{row['intended']:>9}{row['failed']:>8}{figures}   {row['target_ms']} ms {met}")
+    kept, ledger = result["record"], result["ledger"]
+    out += [
+        "",
+        f"Record: {kept['acknowledged']} decisions acknowledged, {len(kept['missing'])} missing in the log, {len(kept['different'])} different;"
+        f" the log had them {kept['seconds']:g} s after the load",
+        f"Ledger: dearest transaction {_sol(ledger['sol_per_transaction'])}"
+        + (f" ({ledger['dearest']})" if ledger["dearest"] else "")
+        + f"; proposals per hour {ledger['proposals_per_hour'] or NOT_MEASURED}",
+        f"Saturation: {_saturation(result['ramp'])}",
+        f"Machine: {context['cpu']}, {context['cores']} cores, load average {context['load_before']:.1f} before the run;"
+        f" commit {context['commit']}",
+        "Score: " + ", ".join(f"{line['name']} {line['points']:g}/{line['weight']:g}" for line in verdict["lines"]),
+    ]
+    failures = load["failures"]
+    if failures:
+        out += ["Failures:", *(f"  {count:>6}  {what}" for what, count in failures.items())]
+    return "\n".join(out)
+
+
+def _sol(value: float | None) -> str:
+    return NOT_MEASURED if value is None else f"{value:g} SOL"
+
+
+def _saturation(ramp: Result | None) -> str:
+    if ramp is None:
+        return NOT_MEASURED
+    good = ramp["last_good_rate"]
+    return (
+        f"last good rate {good:g}/s; stopped because {ramp['stopped']}" if good else f"no good rate; {ramp['stopped']}"
+    )
+
+
+def markdown(result: Result) -> str:
+    """The report to read."""
+    load, context = result["load"], result["context"]
+    rows = [
+        f"| {k['name']} | {k['service']} | {k['does']} | "
+        + (f"{k['share_percent']:g} %" if k["share_percent"] else f"{k['per_second']:g}/s")
+        + f" | {k['intended']} | {k['failed']} | "
+        + (
+            f"{k['latency']['p50_ms']:.1f} | {k['latency']['p95_ms']:.1f} | {k['latency']['p99_ms']:.1f} |"
+            if k["latency"]
+            else "— | — | — |"
+        )
+        for k in load["kinds"]
+    ]
+    score = [
+        f"| {x['name']} | {x['weight']:g} | {x['points']:g} | "
+        + (NOT_MEASURED if x["measured"] is None else f"{x['measured']:.4g} {x['unit']}")
+        + f" | {x['target']:g} {x['unit']} | {_mark(x['met'])} |"
+        for x in result["verdict"]["lines"]
+    ]
+    processor = [f"| {name} | {share:.2f} |" for name, share in result["processor"].items()]
+    ramp = result["ramp"]
+    steps = (
+        [
+            f"| {s['rate']:g} | {_percent(s['success'])} | {s['throughput']:g} | {s['p50_ms']:.1f} | {s['p95_ms']:.1f} | {s['p99_ms']:.1f} | "
+            f"{_ms(s['send_lag_p99_ms'])} | {'good' if s['good'] else 'saturated'} |"
+            for s in ramp["steps"]
+        ]
+        if ramp
+        else []
+    )
+    return "\n".join(
+        [
+            f"# System performance at {context['commit']}",
+            "",
+            f"Measured {context['measured_at']} on {context['cpu']}, {context['cores']} cores, Python {context['python']}; load average "
+            f"{context['load_before']:.2f} before and {result['load_after']:.2f} after the run; seed {result['asked']['seed']}. The load generator ran on the same "
+            "machine. Open loop: latency counts from the intended time of each request, the warm-up is left out, a wrong answer is a failure.",
+            "",
+            "```",
+            summary(result).strip(),
+            "```",
+            "",
+            "## The mix",
+            "",
+            "| request | service | what it does | share | intended | failed | P50 ms | P95 ms | P99 ms |",
+            "|---|---|---|---:|---:|---:|---:|---:|---:|",
+            *rows,
+            "",
+            "## The score",
+            "",
+            "A line earns its whole weight when its target is met, else in proportion to how near it came; what was not measured earns nothing.",
+            "",
+            "| line | weight | points | measured | target | met |",
+            "|---|---:|---:|---:|---:|---|",
+            *score,
+            "",
+            "## Processor",
+            "",
+            "Cores used on average during the load, by process.",
+            "",
+            "| part | cores |",
+            "|---|---:|",
+            *(processor or [f"| {NOT_MEASURED} | |"]),
+            "",
+            "## Ramp to saturation",
+            "",
+            *(
+                ["| offered /s | success | throughput /s | P50 ms | P95 ms | P99 ms | send lag P99 | |", "|---:|---:|---:|---:|---:|---:|---:|---|", *steps, "",
+                 f"Saturation: {_saturation(ramp)}."]
+                if ramp
+                else [f"{NOT_MEASURED.capitalize()} in this run (`--ramp`)."]
+            ),
+            "",
+        ]
+    )  # fmt: skip
+
+
+# --- HTML ---
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 760, 240, 60, 30
+
+
+def html(result: Result) -> str:
+    """One self-contained file: the summary and four plots."""
+    load = result["load"]
+    seconds = load["seconds"]
+    plots = [
+        (
+            "Latency distribution (requests per class; logarithmic classes, ms)",
+            _bars([(f"{b:.3g}", n, None) for b, n in result["histogram"]]),
+        ),
+        ("Right answers per second", _line([(s["second"], s["right"]) for s in seconds])),
+        ("P95 per second, ms", _line([(s["second"], s["p95_ms"]) for s in seconds])),
+        (
+            "P95 per service, ms (the mark is the target)",
+            _bars(
+                [
+                    (n, s["latency"]["p95_ms"] if s["latency"] else 0, s["target_ms"])
+                    for n, s in load["services"].items()
+                ]
+            ),
+        ),
+        ("Failures per second", _line([(s["second"], s["failed"]) for s in seconds])),
+    ]
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>ACGS-1 system performance</title>"
+        "<style>body{font:15px system-ui,sans-serif;max-width:860px;margin:2em auto;padding:0 1em;color:#1b2733}"
+        "pre{background:#f4f6f8;padding:1em;overflow:auto}svg{width:100%;height:auto}text{font:11px system-ui,sans-serif;fill:#445}"
+        "h2{font-size:1.05em;margin-top:2em}</style>"
+        f"<h1>System performance at {escape(str(result['context']['commit']))}</h1><pre>{escape(summary(result).strip())}</pre>"
+        + "".join(f"<h2>{escape(title)}</h2>{plot}" for title, plot in plots)
+        + "</html>\n"
+    )
+
+
+def _frame(top: float, inside: str) -> str:
+    lines = "".join(
+        f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{_y(top * i / 4, top):.1f}" y2="{_y(top * i / 4, top):.1f}" stroke="#dde3e8"/>'
+        f'<text x="{_LEFT - 6}" y="{_y(top * i / 4, top) + 4:.1f}" text-anchor="end">{top * i / 4:.4g}</text>'
+        for i in range(5)
+    )
+    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + _BOTTOM}" role="img">{lines}{inside}</svg>'
+
+
+def _y(value: float, top: float) -> float:
+    return _HEIGHT - (_HEIGHT - 10) * value / top
+
+
+def _line(points: Sequence[tuple[float, float]]) -> str:
+    if not points:
+        return f"<p>{NOT_MEASURED}</p>"
+    top = max(y for _, y in points) or 1.0
+    first, last = points[0][0], points[-1][0]
+    span = (last - first) or 1.0
+
+    def x(at: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT) * (at - first) / span
+
+    path = " ".join(f"{x(at):.1f},{_y(value, top):.1f}" for at, value in points)
+    ends = "".join(
+        f'<text x="{x(at):.1f}" y="{_HEIGHT + 16}" text-anchor="{a}">{at:g} s</text>'
+        for at, a in ((first, "start"), (last, "end"))
+    )
+    return _frame(top, f'<polyline points="{path}" fill="none" stroke="#2166ac" stroke-width="1.5"/>{ends}')
+
+
+def _bars(bars: Sequence[tuple[str, float, float | None]]) -> str:
+    if not bars:
+        return f"<p>{NOT_MEASURED}</p>"
+    top = max(max(value, target or 0) for _, value, target in bars) or 1.0
+    step = (_WIDTH - _LEFT) / len(bars)
+    parts: list[str] = []
+    for index, (name, value, target) in enumerate(bars):
+        x, y = _LEFT + index * step, _y(value, top)
+        parts.append(
+            f'<rect x="{x + step * 0.1:.1f}" y="{y:.1f}" width="{step * 0.8:.1f}" height="{_HEIGHT - y:.1f}" fill="#67a9cf">'
+            f"<title>{escape(name)}: {value:g}</title></rect>"
+        )
+        if target is not None:
+            parts.append(
+                f'<line x1="{x:.1f}" x2="{x + step:.1f}" y1="{_y(target, top):.1f}" y2="{_y(target, top):.1f}" stroke="#b2182b" stroke-width="2"/>'
+            )
+        if len(bars) <= 10 or index % 4 == 0:
+            parts.append(
+                f'<text x="{x + step / 2:.1f}" y="{_HEIGHT + 16}" text-anchor="middle">{escape(name[:18])}</text>'
+            )
+    return _frame(top, "".join(parts))

@@ -1,0 +1,257 @@
+"""From samples to figures, from figures to a verdict. Every figure here was measured in this run or read from a result that says so;
+what was not measured is None and printed as `not measured`."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.load.mix import Kind
+from benchmarks.load.run import Sample, quantile
+
+from acgs1.contracts.topology import SERVICES
+
+ROOT = Path(__file__).parents[2]
+
+TARGETS_MS: Final = {
+    "auth": 30, "constitutional_ai": 40, "integrity": 25, "formal_verification": 45, "governance_synthesis": 35,
+    "policy_governance": 48, "evolutionary_computation": 28,
+}  # fmt: skip
+"""The plan's response time per service; compared with the P95 of all the service's requests."""
+PLAN: Final = {"users": 100, "rate": 500.0, "seconds": 60.0, "success": 0.997, "p95_ms": 42.0, "p99_ms": 48.0, "uptime": 0.995,
+               "cache": 0.80, "sol": 0.01}  # fmt: skip
+OURS: Final = {"p95_ms": 12.0, "p99_ms": 25.0, "success": 1.0, "cache": 0.90, "saturation": 2500.0}
+"""The issue's own, stricter goals."""
+
+Result = dict[str, Any]
+
+
+def latencies(samples: Sequence[Sample]) -> dict[str, float] | None:
+    """P50, P95, P99, mean and maximum in milliseconds, over all requests; a failed one counts with the time until it failed."""
+    ordered = sorted(sample.latency * 1000 for sample in samples)
+    if not ordered:
+        return None
+    return {
+        "p50_ms": round(quantile(ordered, 0.50), 3),
+        "p95_ms": round(quantile(ordered, 0.95), 3),
+        "p99_ms": round(quantile(ordered, 0.99), 3),
+        "mean_ms": round(math.fsum(ordered) / len(ordered), 3),
+        "max_ms": round(ordered[-1], 3),
+    }
+
+
+def group(samples: Sequence[Sample]) -> Result:
+    """Counts, success rate and latencies of some requests. INVARIANT: intended = right + failed."""
+    failed = [sample for sample in samples if sample.failure is not None]
+    return {
+        "intended": len(samples),
+        "right": len(samples) - len(failed),
+        "failed": len(failed),
+        "success": (len(samples) - len(failed)) / len(samples) if samples else None,
+        "latency": latencies(samples),
+        "failures": dict(Counter(_kind_of_failure(sample.failure or "") for sample in failed).most_common(8)),
+    }
+
+
+def _kind_of_failure(failure: str) -> str:
+    return failure[:200]
+
+
+def uptime(samples: Sequence[Sample], kinds: Sequence[Kind]) -> dict[str, float]:
+    """Per service, the share of the seconds with requests in which at least half of them were answered right."""
+    seconds: dict[str, dict[int, list[bool]]] = {}
+    for sample in samples:
+        service = seconds.setdefault(kinds[sample.kind].service, {})
+        service.setdefault(int(sample.intended), []).append(sample.failure is None)
+    return {
+        name: sum(1 for second in by.values() if 2 * sum(second) >= len(second)) / len(by)
+        for name, by in sorted(seconds.items())
+    }
+
+
+def summarise(samples: Sequence[Sample], kinds: Sequence[Kind], *, warm_up: float, seconds: float) -> Result:
+    """The figures of one steady load. `samples` include the warm-up, which is counted and left out of everything else."""
+    measured = [sample for sample in samples if not sample.warm_up]
+    up = uptime(measured, kinds)
+    right = [sample for sample in measured if sample.failure is None]
+    end = max((s.answered for s in measured if s.answered is not None), default=warm_up)
+    # A system that answers late works off its backlog after the load's end: that time counts against it.
+    window = max(seconds, end - warm_up)
+    lag = sorted((s.sent - s.intended) * 1000 for s in measured if s.sent is not None)
+    return {
+        "sent_in_warm_up": len(samples) - len(measured),
+        **group(measured),
+        "throughput": round(len(right) / window, 2),
+        "offered": round(len(measured) / seconds, 2),
+        "uptime": min(up.values()) if up else None,
+        "uptime_by_service": up,
+        "send_lag_ms": {"p50": round(quantile(lag, 0.5), 3), "p99": round(quantile(lag, 0.99), 3)} if lag else None,
+        "services": {
+            part.name: {
+                **group([s for s in measured if kinds[s.kind].service == part.name]),
+                "target_ms": TARGETS_MS[part.name],
+            }
+            for part in SERVICES
+        },
+        "kinds": [
+            {
+                "name": kind.name,
+                "service": kind.service,
+                "does": kind.does,
+                "share_percent": kind.share or None,
+                "per_second": kind.per_second or None,
+                **group([s for s in measured if s.kind == index]),
+            }
+            for index, kind in enumerate(kinds)
+        ],
+        "seconds": _by_second(measured),
+    }
+
+
+def _by_second(samples: Sequence[Sample]) -> list[Result]:
+    seconds: dict[int, list[Sample]] = {}
+    for sample in samples:
+        seconds.setdefault(int(sample.intended), []).append(sample)
+    rows: list[Result] = []
+    for second, inside in sorted(seconds.items()):
+        ordered = sorted(sample.latency * 1000 for sample in inside)
+        failed = sum(1 for sample in inside if sample.failure is not None)
+        rows.append(
+            {"second": second, "right": len(inside) - failed, "failed": failed, "p50_ms": round(quantile(ordered, 0.5), 2),
+             "p95_ms": round(quantile(ordered, 0.95), 2)}
+        )  # fmt: skip
+    return rows
+
+
+def histogram(samples: Sequence[Sample]) -> list[tuple[float, int]]:
+    """(upper bound in ms, count) in logarithmic classes, eight to a doubling of ten, for plots."""
+    counts: Counter[int] = Counter()
+    for sample in samples:
+        if not sample.warm_up:
+            counts[math.ceil(8 * math.log10(max(sample.latency * 1000, 0.01)))] += 1
+    return (
+        [(round(10 ** (step / 8), 4), counts[step]) for step in range(min(counts), max(counts) + 1)] if counts else []
+    )
+
+
+# --- the ledger's rows ---
+
+
+def ledger_rows() -> Result:
+    """Cost per transaction and proposals per hour, from the ledger benchmarks' results; None where there is no such result."""
+    rows: Result = {"sol_per_transaction": None, "dearest": None, "sol_per_transaction_source": None, "proposals_per_hour": None,
+                    "proposals_per_hour_source": None}  # fmt: skip
+    costs = ROOT / "benchmarks/ledger/results/costs.json"
+    if costs.exists():
+        instructions = json.loads(costs.read_text())["instructions"]
+        # Everything that a governance transaction takes from its payer: the fee, and the rent it locks.
+        dearest = max(instructions, key=lambda row: row["fee"] + max(row["rent"], 0))
+        rows["sol_per_transaction"] = (dearest["fee"] + max(dearest["rent"], 0)) / 1e9
+        rows["dearest"] = dearest["instruction"]
+        rows["sol_per_transaction_source"] = str(costs.relative_to(ROOT))
+    throughput = ROOT / "benchmarks/ledger_node/results.json"
+    if throughput.exists():
+        runs = json.loads(throughput.read_text())["runs"]
+        rows["proposals_per_hour"] = max(run["whole_proposals_per_hour"] for run in runs)
+        rows["proposals_per_hour_source"] = str(throughput.relative_to(ROOT))
+    return rows
+
+
+# --- the verdict ---
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the score: `points` of `weight`; `measured` is None where it was not measured, which earns nothing."""
+
+    name: str
+    weight: float
+    measured: float | None
+    target: float
+    unit: str
+    lower_is_better: bool
+
+    @property
+    def met(self) -> bool | None:
+        if self.measured is None:
+            return None
+        return self.measured <= self.target if self.lower_is_better else self.measured >= self.target
+
+    @property
+    def points(self) -> float:
+        """The whole weight when the target is met, else in proportion to how near it was."""
+        if self.measured is None:
+            return 0.0
+        if self.met:
+            return self.weight
+        return self.weight * (self.target / self.measured if self.lower_is_better else self.measured / self.target)
+
+
+def score(result: Result) -> list[Line]:
+    """The lines of the overall score; the weights add up to 100."""
+    load, kept = result["load"], result["record"]
+    latency = load["latency"] or {}
+    lines = [
+        Line(
+            f"{name} P95",
+            4,
+            (load["services"][name]["latency"] or {}).get("p95_ms"),
+            target,
+            "ms",
+            lower_is_better=True,
+        )
+        for name, target in TARGETS_MS.items()
+    ]
+    whole = kept["acknowledged"]
+    present = (whole - len(kept["missing"]) - len(kept["different"])) / whole if whole else None
+    lines += [
+        Line("success rate", 16, load["success"], PLAN["success"], "", lower_is_better=False),
+        Line("P95", 10, latency.get("p95_ms"), PLAN["p95_ms"], "ms", lower_is_better=True),
+        Line("P99", 10, latency.get("p99_ms"), PLAN["p99_ms"], "ms", lower_is_better=True),
+        Line("uptime as users saw it", 10, load["uptime"], PLAN["uptime"], "", lower_is_better=False),
+        Line("throughput", 10, load["throughput"], 0.99 * PLAN["rate"], "/s", lower_is_better=False),
+        Line("acknowledged decisions in the log", 6, present, 1.0, "", lower_is_better=False),
+        Line("cache effectiveness", 5, result["cache"], PLAN["cache"], "", lower_is_better=False),
+        Line(
+            "cost of a ledger transaction",
+            5,
+            result["ledger"]["sol_per_transaction"],
+            PLAN["sol"],
+            "SOL",
+            lower_is_better=True,
+        ),
+    ]
+    assert sum(line.weight for line in lines) == 100
+    return lines
+
+
+def criteria(result: Result) -> list[tuple[str, bool]]:
+    """What `production ready` takes: every line of the score met, under at least the plan's load, for at least as long."""
+    asked = result["asked"]
+    return [
+        (f"{PLAN['users']} users or more", asked["users"] >= PLAN["users"]),
+        (f"{PLAN['rate']:g}/s offered or more", asked["rate"] >= PLAN["rate"]),
+        (f"{PLAN['seconds']:g} s or longer", asked["seconds"] >= PLAN["seconds"]),
+        *(
+            (line.name + ("" if line.measured is not None else " (not measured)"), line.met is True)
+            for line in score(result)
+        ),
+    ]
+
+
+def verdict(result: Result) -> Result:
+    """Score, lines and readiness, for the report."""
+    lines = score(result)
+    passed = criteria(result)
+    return {
+        "score": round(sum(line.points for line in lines), 1),
+        "lines": [
+            {"name": x.name, "weight": x.weight, "points": round(x.points, 2), "measured": x.measured, "target": x.target,
+             "unit": x.unit, "met": x.met} for x in lines
+        ],
+        "production_ready": all(ok for _, ok in passed),
+        "unmet": [name for name, ok in passed if not ok],
+    }  # fmt: skip
