@@ -1,6 +1,7 @@
-"""Writes the parts of docs/reference that are read off the code: errors, commands, roles and endpoints.
+"""Writes what is read off the code into docs/reference, and the measured figures into the README.
 
-Run `.venv/bin/python docs/generate.py` after a change of a route, an error or a command; `tests/docs` fails until that is done.
+Run `.venv/bin/python docs/generate.py` after a change of a route, an error, a command or a benchmark's result;
+`tests/docs` fails until that is done.
 What stands outside the two markers of a file is written by hand and stays.
 """
 
@@ -8,6 +9,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -195,7 +197,25 @@ def spliced(text: str, content: str) -> str:
     return f"{before}{BEGIN}\n{content}\n{END}{after}"
 
 
+_FIGURE = re.compile(r"(measured: )([\d,.]*\d)([^|`]*?\(`([^`]+\.json)`: `([^`]+)`\))")
+
+
+def refreshed(text: str) -> str:
+    """`text` with each `measured: FIGURE (file: path)` as the file has it now, with as many decimals as before."""
+
+    def figure(found: re.Match[str]) -> str:
+        value: Any = json.loads((REFERENCE.parents[1] / found[4]).read_text())
+        for part in found[5].split("."):
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        decimals = len(found[2].partition(".")[2])
+        return f"{found[1]}{value:,.{decimals}f}{found[3]}"
+
+    return _FIGURE.sub(figure, text)
+
+
 if __name__ == "__main__":
+    readme = REFERENCE.parents[1] / "README.md"
+    readme.write_text(refreshed(readme.read_text()))
     for name, content in generated().items():
         file = REFERENCE / name
         file.write_text(spliced(file.read_text(), content))
