@@ -91,8 +91,8 @@ async def drive(
 ) -> tuple[list[Sample], dict[str, int]]:
     """Send every request of `plan` at its time; return a sample for each, and the most connections that each service had.
 
-    Requests intended in the first `warm_up` seconds are sent and checked like the others and marked. Ends at most `TIMEOUT_SECONDS` after the
-    last intended time. Kinds that run out are left out of the samples.
+    Requests intended in the first `warm_up` seconds are sent and checked like the others and marked. Ends at most `TIMEOUT_SECONDS`
+    after the last intended time. Kinds that run out are left out of the samples.
     """
     loop = asyncio.get_running_loop()
     pools = {part.name: Pool(settings.host, settings.port(part.name)) for part in SERVICES}
@@ -137,7 +137,7 @@ async def drive(
                 data, check = kinds[request.kind].make(random, request.user)
             except Exhausted:
                 continue
-            while (wait := start + request.at - now()) > 0:
+            while (wait := start + request.at - now()) > 0:  # noqa: ASYNC110 - a time is waited for, not an event
                 await asyncio.sleep(wait)
             send(request, data, check)
         all_sent = True
