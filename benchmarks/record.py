@@ -14,7 +14,11 @@ ROOT = Path(__file__).parent.parent
 def context(seed: int | None = None) -> dict[str, Any]:
     """Machine, load, source and time of a measurement."""
     cpu = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
         platform.processor(),
     )
     return {
@@ -38,6 +42,7 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 def _commit() -> str:
     """The commit, marked when tracked files differ from it."""
+
     def run(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from factories import TestKeys, settings
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
 from acgs1.contracts.topology import CONSOLE, SERVICES
 from acgs1.core.clock import SystemClock
 from acgs1.kit.access import Authenticator
+from factories import TestKeys, settings
 
 PARTS = (*SERVICES, CONSOLE)
 

@@ -66,7 +66,9 @@ def one_round() -> dict[str, Any]:
         healthy = time.perf_counter() - started
         idle = pss_megabytes(system.pid)
         demo = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", "acgs1", "demo", "--exit"], env=env, capture_output=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "acgs1", "demo", "--exit"], env=env, capture_output=True, check=False
+        )
         demo = time.perf_counter() - demo
         used = pss_megabytes(system.pid)
         stopping = time.perf_counter()

@@ -96,7 +96,7 @@ class Authenticator:
     def __init__(self, keys: KeySource, clock: Clock) -> None:
         self._keys = keys
         self._clock = clock
-        self._verified: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
+        self._verified: OrderedDict[str, tuple[float, float, Identity]] = OrderedDict()
 
     async def identify(self, authorization: str | None) -> Identity:
         """The caller that the `Authorization` header proves; raises Unauthenticated or TokenExpired."""
@@ -105,12 +105,15 @@ class Authenticator:
             raise Unauthenticated("send `Authorization: Bearer <access token>`; auth issues tokens at /oauth2/token")
         now = self._clock.now().timestamp()
         if known := self._verified.get(token):
-            if known[0] <= now:
+            expires, recheck, identity = known
+            if expires <= now:
                 del self._verified[token]
                 raise TokenExpired("get a fresh token from auth")
-            return known[1]
+            if now < recheck:
+                return identity
         expires, identity = await self._verify(token, now)
-        self._verified[token] = (expires, identity)
+        # Verified anew from time to time, so that a key that auth no longer publishes stops counting.
+        self._verified[token] = (expires, now + _REFRESH_SECONDS, identity)
         if len(self._verified) > _VERIFIED_TOKENS:
             self._verified.popitem(last=False)
         return identity

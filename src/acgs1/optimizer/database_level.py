@@ -69,6 +69,8 @@ class DatabaseLevel:
     async def start(self, heard: Callable[[str], None], lost_track: Callable[[], None]) -> None:
         del lost_track  # positions are in the table: nothing is missed, only heard late
         async with self._database.transaction() as session:
+            if self._database.schema:
+                await session.execute(sa.text(f'CREATE SCHEMA IF NOT EXISTS "{self._database.schema}"'))
             await (await session.connection()).run_sync(_tables.create_all)
         async with self._database.reading() as session:
             self._seen = self.position = (await session.scalar(sa.select(sa.func.max(SCOPES.c.position)))) or 0

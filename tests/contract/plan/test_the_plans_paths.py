@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from polling import eventually, free_port
 
 from acgs1 import __version__
 from acgs1.contracts.topology import PART_BY_NAME
+from polling import eventually, free_port
 
 ROOT = Path(__file__).parents[3]
 AUTH = ROOT / "services" / "platform" / "authentication" / "auth_service"
@@ -34,7 +34,11 @@ def test_the_authentication_service_runs_from_its_own_folder(tmp_path: Path):
                     return None
 
             answer = eventually(healthy, "auth answers")
-            assert (answer.status_code, answer.json()["service"], answer.json()["version"]) == (200, "auth", __version__)
+            assert (answer.status_code, answer.json()["service"], answer.json()["version"]) == (
+                200,
+                "auth",
+                __version__,
+            )
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) in {0, -signal.SIGTERM}
@@ -58,7 +62,10 @@ def test_the_ports_are_those_of_the_plan():
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        ("services.shared.performance_optimizer", ["get_performance_optimizer", "IntelligentCache", "AsyncBatchProcessor"]),
+        (
+            "services.shared.performance_optimizer",
+            ["get_performance_optimizer", "IntelligentCache", "AsyncBatchProcessor"],
+        ),
         (
             "services.shared.enhanced_monitoring",
             ["get_monitoring_service", "EnhancedMonitoringService", "GovernanceWorkflowMonitor"],

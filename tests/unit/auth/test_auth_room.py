@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from factories import Running, running, settings
 
 from acgs1.contracts.auth import Role
 from acgs1.services.auth.app import create_app
+from factories import Running, running, settings
 
 PASSWORD = "a long enough password"
 
@@ -72,7 +72,9 @@ async def test_an_agent_gets_tokens_with_its_credentials_until_it_is_switched_of
 
 
 async def test_another_grant_type_is_named_in_the_refusal(auth: Running):
-    answer = await auth.client.post("/oauth2/token", data={"grant_type": "password", "client_id": "x", "client_secret": "y"})
+    answer = await auth.client.post(
+        "/oauth2/token", data={"grant_type": "password", "client_id": "x", "client_secret": "y"}
+    )
     assert answer.json()["code"] == "unsupported_grant_type"
     assert "`password`" in answer.json()["detail"]
 
@@ -87,7 +89,9 @@ async def test_a_name_is_given_once(auth: Running):
 async def test_the_last_administrator_stays(auth: Running):
     page = (await auth.client.get("/api/v1/users", headers=auth.headers(Role.ADMIN))).json()
     admin = next(user for user in page["items"] if user["username"] == "admin")
-    answer = await auth.client.patch(f"/api/v1/users/{admin['id']}", json={"active": False}, headers=auth.headers(Role.ADMIN))
+    answer = await auth.client.patch(
+        f"/api/v1/users/{admin['id']}", json={"active": False}, headers=auth.headers(Role.ADMIN)
+    )
     assert (answer.status_code, answer.json()["code"]) == (409, "last_administrator")
 
 

@@ -20,9 +20,7 @@ def _calls(dependant: Any) -> Iterator[Any]:
 @pytest.mark.parametrize("part", [part.name for part in PARTS])
 def test_no_request_takes_a_detour_through_a_worker_thread(part: str, tmp_path: Path) -> None:
     app, _ = build(part, tmp_path)
-    seen = {
-        call for _, route in _routes(app.routes) if hasattr(route, "dependant") for call in _calls(route.dependant)
-    }
+    seen = {call for _, route in _routes(app.routes) if hasattr(route, "dependant") for call in _calls(route.dependant)}
     assert seen
     detours = sorted(f"{call.__module__}.{call.__qualname__}" for call in seen if not iscoroutinefunction(call))
     assert detours == []

@@ -22,7 +22,7 @@ from acgs1.core.hashing import text_hash
 from acgs1.kit.errors import DependencyUnavailable
 from acgs1.optimizer.batching import BatchFull
 from acgs1.services.policy_governance import jobs
-from acgs1.services.policy_governance.domain import LONGEST_NAME, Recorded
+from acgs1.services.policy_governance.domain import LONGEST_NAME, Emergencies, Recorded
 from acgs1.services.policy_governance.errors import (
     ApprovalClosed,
     ApprovalNotFound,
@@ -379,3 +379,22 @@ async def test_an_answer_stands(room: Room):
 
 def test_the_example_is_where_the_tests_look_for_it():
     assert Path(AIRLINE / "constitution.yaml").exists()
+
+
+async def test_emergency_actions_outlive_a_restart_without_the_ledger(room: Room, tmp_path: Path):
+    class Obeyed(Exception):
+        """The watch has written down what it saw and goes on waiting."""
+
+    class OneRound:
+        async def watch_emergencies(self, _: object) -> None:
+            if room.point.emergencies.revoked:
+                raise Obeyed
+            room.point.emergencies = Emergencies(revoked=frozenset({text_hash("agt_1")}))
+
+    file = tmp_path / "emergencies.json"
+    watch = jobs.EmergencyWatch(room.point, OneRound(), room.clock, 0.001, file)
+    with pytest.raises(Obeyed):
+        await watch.run()
+    room.point.emergencies = Emergencies()
+    jobs.EmergencyWatch(room.point, OneRound(), room.clock, 0.001, file)
+    assert room.point.emergencies.stops("", "agt_1") is not None

@@ -4,7 +4,7 @@ import base64
 import binascii
 from typing import Annotated, Any
 
-from fastapi import Depends, Form, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
 
 from acgs1.contracts.auth import (
     AccessToken,
@@ -48,6 +48,8 @@ PUBLIC = frozenset(
 )
 
 router = api_router()
+# Answers with a secret or a token in them are never kept for a repeated request.
+standard = APIRouter()
 
 
 async def _service(request: Request) -> AuthService:
@@ -61,7 +63,7 @@ Manager = Annotated[Identity, require(Role.ADMIN, Role.OPERATOR)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 
-@router.post("/sessions", summary="Sign a person in", tags=["tokens"])
+@standard.post("/api/v1/sessions", summary="Sign a person in", tags=["tokens"])
 async def _sign_in(body: SignIn, service: Service) -> AccessToken:
     return await service.sign_in(body)
 
@@ -99,7 +101,9 @@ async def _set_user_active(user_id: str, body: ActiveChange, service: Service, i
     return await service.set_user_active(user_id, body.active, identity)
 
 
-@router.post("/agents", status_code=201, summary="Register an agent; its secret is shown once", tags=["agents"])
+@standard.post(
+    "/api/v1/agents", status_code=201, summary="Register an agent; its secret is shown once", tags=["agents"]
+)
 async def _register_agent(body: NewAgent, service: Service, identity: Manager) -> AgentCredentials:
     return await service.register_agent(body, identity)
 
@@ -119,10 +123,6 @@ async def _rotate(service: Service, reads: HotReads, identity: Admin) -> Signing
     key = await service.rotate_key(identity)
     await reads.forget("jwks")
     return key
-
-
-standard = api_router()
-standard.prefix = ""
 
 
 @standard.post("/oauth2/token", summary="Client credentials (RFC 6749, section 4.4)", tags=["tokens"])

@@ -1,6 +1,8 @@
 """Background work of policy_governance."""
 
 import asyncio
+import json
+from pathlib import Path
 
 import structlog
 
@@ -9,10 +11,12 @@ from acgs1.core.clock import Clock
 from acgs1.core.errors import DomainError
 from acgs1.kit.db import Store
 from acgs1.kit.errors import DependencyUnavailable
+from acgs1.kit.home import write_private_json
 from acgs1.services.policy_governance.adapters.ledger import SolanaGovernance
-from acgs1.services.policy_governance.domain import Recorded
+from acgs1.services.policy_governance.domain import Emergencies, Recorded
 from acgs1.services.policy_governance.repository import GovernanceRepository
 from acgs1.services.policy_governance.service.bundles import Bundles
+from acgs1.services.policy_governance.service.decisions import DecisionPoint
 from acgs1.services.policy_governance.service.voting import Voting
 
 _log = structlog.get_logger()
@@ -63,15 +67,22 @@ async def follow_the_ledger(ledger: SolanaGovernance, voting: Voting) -> None:
 
 
 class EmergencyWatch:
-    """Obeys emergency actions within one interval. While the ledger is away the last known ones stay in effect."""
+    """Obeys emergency actions within one interval. While the ledger is away the last known ones stay in effect, also over a restart:
+    they are kept in `file`."""
 
-    def __init__(self, bundles: Bundles, clock: Clock, seconds: float) -> None:
+    def __init__(self, point: DecisionPoint, bundles: Bundles, clock: Clock, seconds: float, file: Path) -> None:
+        self._point = point
         self._bundles = bundles
         self._clock = clock
         self._seconds = seconds
+        self._file = file
         self._failure: DomainError | None = DependencyUnavailable("the ledger has not been asked yet")
+        if file.exists():
+            known = json.loads(file.read_text())
+            point.emergencies = Emergencies(frozenset(known["suspended"]), frozenset(known["revoked"]), known["frozen"])
 
     async def run(self) -> None:
+        kept = self._point.emergencies
         while True:
             try:
                 await self._bundles.watch_emergencies(self._clock.now())
@@ -79,6 +90,10 @@ class EmergencyWatch:
             except DomainError as error:
                 _log.warning("emergencies_not_read", code=error.code)
                 self._failure = error
+            if self._point.emergencies != kept:
+                kept = self._point.emergencies
+                document = {"suspended": sorted(kept.suspended), "revoked": sorted(kept.revoked), "frozen": kept.frozen}
+                await asyncio.to_thread(write_private_json, self._file, document)
             await asyncio.sleep(self._seconds)
 
     async def check(self) -> None:

@@ -56,7 +56,8 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
             _log.error("active_bundle_refused", code=error.code, detail=error.detail)
         app.state.voting, app.state.bundles, app.state.point = voting, bundles, point
         app.state.approvals = Approvals(store, spool, platform.clock)
-        watch = jobs.EmergencyWatch(bundles, platform.clock, own.emergency_poll_seconds)
+        known = platform.home.spool / "emergencies.json"
+        watch = jobs.EmergencyWatch(point, bundles, platform.clock, own.emergency_poll_seconds, known)
         platform.add_check("ledger", watch.check)
         platform.deliver_to_log()
         platform.spawn("decisions", partial(spool.drain, partial(jobs.keep_decisions, store)))
