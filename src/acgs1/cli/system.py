@@ -50,12 +50,13 @@ def up(quiet: bool) -> None:
         supervisor.start()
     except CannotStart as error:
         raise click.ClickException(str(error)) from None
-    if not supervisor.wait_until_healthy(_START_SECONDS):
+    unhealthy = supervisor.wait_until_healthy(_START_SECONDS)
+    if supervisor.asked_to_stop:
         supervisor.stop()
-        if supervisor.asked_to_stop:
-            return
-        raise click.ClickException(f"not every part became healthy; their logs are in {settings.home / 'logs'}")
-    if not quiet:
+        return
+    if unhealthy:
+        _out.print(f"not healthy yet: {', '.join(unhealthy)}; their logs are in {settings.home / 'logs'}")
+    elif not quiet:
         _out.print(f"all parts are healthy after {time.monotonic() - started:.1f} s")
     supervisor.run()
 

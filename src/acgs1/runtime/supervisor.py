@@ -76,18 +76,21 @@ class Supervisor:
             if child is not first:
                 self._fork(child)
 
-    def wait_until_healthy(self, seconds: float) -> bool:
-        """Tend the processes until every part answers that it is healthy; False after `seconds`, or when `asked_to_stop`."""
+    def wait_until_healthy(self, seconds: float) -> list[str]:
+        """Tend the processes until every part has answered once that it is healthy, for at most `seconds`, or until `asked_to_stop`.
+
+        Returns the parts that have not. They are tended like the others: a part may be waiting for something outside.
+        """
         deadline = time.monotonic() + seconds
         waiting = dict(self._children)
         while waiting and time.monotonic() < deadline:
             if self._tend(0.1):
-                return False
+                break
             for name in list(waiting):
                 if is_healthy(self._settings.host, self._settings.port(name)):
                     self._report(name, "healthy")
                     del waiting[name]
-        return not waiting
+        return sorted(waiting)
 
     def run(self) -> None:
         """Tend the processes until SIGTERM or SIGINT, then stop them all within five seconds."""
@@ -115,7 +118,8 @@ class Supervisor:
         due = min((c.restart_at for c in self._children.values() if c.restart_at), default=None)
         timeout = seconds if due is None else max(0.0, min(seconds, due - time.monotonic()))
         received = signal.sigtimedwait(self._waited, timeout)
-        if received is not None and received.si_signo != signal.SIGCHLD:
+        # Only these two: a process that was stopped and continued gets a siginfo with nothing in it.
+        if received is not None and received.si_signo in {signal.SIGTERM, signal.SIGINT}:
             self.asked_to_stop = True
             return True
         for child, status in self._reap():
