@@ -133,6 +133,23 @@ async def test_a_closed_proposal_takes_no_vote(room: Room):
         await room.voting.vote(proposal.id, NewBallot(choice="for"), jonas)
 
 
+async def test_a_ballot_that_the_ledger_took_before_it_died_is_recorded_and_counted_later(room: Room):
+    ines = await member(room)
+    proposal = await proposed(room, ines)
+    cast = room.ledger.vote
+
+    async def then_dies(*arguments: object) -> str:
+        signature = await cast(*arguments)
+        room.ledger.away = True
+        return signature
+
+    room.ledger.vote = then_dies  # type: ignore[method-assign]
+    assert (await room.voting.vote(proposal.id, NewBallot(choice="for"), ines)).weight == 1
+    room.ledger.away = False
+    await room.voting.resume()
+    assert (await room.voting.proposal(proposal.id)).for_weight == 1
+
+
 async def test_a_proposal_made_while_the_ledger_dies_is_submitted_once_it_is_back(room: Room):
     ines = await member(room)
     room.ledger.constitution = airline().hash

@@ -122,7 +122,11 @@ class Voting:
             raise ProposalNotOpen(f"it is `{proposal.status}`")
         signature = await self._ledger.vote(by.id, proposal, request.choice)
         ballot = Ballot(proposal_id=proposal_id, choice=request.choice, weight=member.weight, signature=signature)
-        followed = await self._ledger.follow(proposal)
+        try:
+            followed = await self._ledger.follow(proposal)
+        except DomainError:
+            # The ballot stands on the ledger, so it is recorded here; the sums follow with the next look (`resume`).
+            followed = proposal
         async with self._store.transaction() as records:
             await records.keep_ballot(ballot, by.id)
             await records.keep_proposal(followed)
