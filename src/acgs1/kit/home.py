@@ -64,7 +64,7 @@ class Home:
 
 
 def write_private(path: Path, data: bytes, *, exclusive: bool = False) -> None:
-    """Write `data` with mode 0600, atomically: readers see all of it or none.
+    """Write `data` with mode 0600, atomically and durably: readers see all of it or none, also after a power cut.
 
     With `exclusive`, raises FileExistsError when `path` is already there and leaves it as it was.
     """
@@ -76,11 +76,17 @@ def write_private(path: Path, data: bytes, *, exclusive: bool = False) -> None:
             file.flush()
             os.fsync(file.fileno())
         if exclusive:
+            # link() is the one primitive that is both atomic and refuses an existing target.
             os.link(temporary, path)
         else:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def write_private_json(path: Path, value: object) -> None:

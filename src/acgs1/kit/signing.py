@@ -8,7 +8,6 @@ import binascii
 import contextlib
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from acgs1.core.canonical import canonical_json
 from acgs1.core.hashing import sha256_hex
+from acgs1.kit.home import write_private
 
 _KEY_LENGTH = 32
 _SIGNATURE_LENGTH = 64
@@ -189,22 +189,7 @@ class SigningKey:
 
         Raises FileExistsError rather than replace a file.
         """
-        path = Path(path)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self.pem())
-                file.flush()
-                os.fsync(file.fileno())
-            # link() is the one primitive that is both atomic and refuses an existing target.
-            os.link(temporary, path)
-        finally:
-            Path(temporary).unlink()
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_private(Path(path), self.pem(), exclusive=True)
 
     @cached_property
     def public(self) -> VerifyingKey:

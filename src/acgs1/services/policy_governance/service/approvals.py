@@ -6,16 +6,16 @@ from acgs1.contracts.events import new_event
 from acgs1.contracts.policy_governance import Approval, ApprovalAnswer, NewApproval
 from acgs1.core.clock import Clock
 from acgs1.core.ids import new_id
-from acgs1.services.policy_governance.domain import APPROVAL_LIFETIME, Recorded, request_digest
+from acgs1.services.policy_governance.domain import APPROVAL_LIFETIME, request_digest
 from acgs1.services.policy_governance.errors import (
     ApprovalClosed,
     ApprovalNotFound,
-    DecisionNotFound,
     NotApprovable,
     NotTheSubject,
     RequestDiffers,
 )
 from acgs1.services.policy_governance.ports import Governance, Spool
+from acgs1.services.policy_governance.service.decisions import find_decision
 
 
 class Approvals:
@@ -29,7 +29,7 @@ class Approvals:
 
     async def ask(self, request: NewApproval, by: Identity) -> Approval:
         """Put a denied request before a person."""
-        decision = await self._decision(request.decision_id)
+        decision = await find_decision(self._store, self._spool, request.decision_id)
         if Role.AGENT in by.roles and decision.record.caller != by.id:
             raise NotTheSubject("the decision was another caller's")
         if not decision.approvable or decision.record.bundle_hash is None:
@@ -89,15 +89,6 @@ class Approvals:
         async with self._store.reading() as records:
             rows, following = await records.approvals(status, cursor, limit)
         return Page[Approval](items=rows, next_cursor=following)
-
-    async def _decision(self, decision_id: str) -> Recorded:
-        found = self._spool.pending(decision_id)
-        if found is None:
-            async with self._store.reading() as records:
-                found = await records.decision(decision_id)
-        if found is None:
-            raise DecisionNotFound(f"`{decision_id}` is not a decision of this decision point")
-        return found
 
 
 def _seen(approval: Approval | None, approval_id: str) -> Approval:

@@ -157,12 +157,7 @@ class DecisionPoint:
 
     async def document(self, decision_id: str) -> DecisionDocument:
         """A decision with its request, also before it has reached the database."""
-        found = self._spool.pending(decision_id)
-        if found is None:
-            async with self._store.reading() as records:
-                found = await records.decision(decision_id)
-        if found is None:
-            raise DecisionNotFound(f"`{decision_id}` is not a decision of this decision point")
+        found = await find_decision(self._store, self._spool, decision_id)
         return DecisionDocument(record=found.record, request=found.request, salt=found.salt.hex())
 
     async def page(self, cursor: str | None, limit: int) -> Page[DecisionRecord]:
@@ -206,3 +201,14 @@ def _mismatch(approval: Approval, request: EvaluationRequest, bundle_hash: str, 
     if approval.expires_at <= now:
         return "it has expired"
     return None
+
+
+async def find_decision(store: Governance, spool: Spool, decision_id: str) -> Recorded:
+    """The decision, in the spool or already in the database; raises DecisionNotFound."""
+    found = spool.pending(decision_id)
+    if found is None:
+        async with store.reading() as records:
+            found = await records.decision(decision_id)
+    if found is None:
+        raise DecisionNotFound(f"`{decision_id}` is not a decision of this decision point")
+    return found
