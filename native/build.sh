@@ -25,8 +25,10 @@ bin=$(dirname "$python")
 PATH="$bin:$PATH"
 export PATH
 
-# Panic messages carry source paths; those of the building machine do not belong in a wheel.
-RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$PWD=/native"
+# Panic messages carry source paths, generated sources' too; those of the building machine do not belong in a wheel.
+# The last prefix that matches wins, and the target directory may lie within this one.
+RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$PWD=/native \
+--remap-path-prefix=$CARGO_TARGET_DIR=/target"
 export RUSTFLAGS
 
 wheels="$CARGO_TARGET_DIR/wheels"
