@@ -1,14 +1,38 @@
-"""What every result says beside its figures: when, on what, of which source, with which seed."""
+"""What every result says beside its figures: when, on what, of which source, with which seed; and the history of results.
+
+A benchmark writes its whole result to a file of its own (`write`) and its figures as one line to `history.jsonl` (`keep`), which only ever
+grows: `benchmarks/compare.py` reads it.
+"""
 
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 ROOT = Path(__file__).parent.parent
+HISTORY = Path(__file__).parent / "history.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured number, and which way is better."""
+
+    value: float
+    unit: str
+    better: Literal["lower", "higher"]
+
+
+def lower(value: float, unit: str) -> Figure:
+    return Figure(value, unit, "lower")
+
+
+def higher(value: float, unit: str) -> Figure:
+    return Figure(value, unit, "higher")
 
 
 def context(seed: int | None = None) -> dict[str, Any]:
@@ -23,11 +47,11 @@ def context(seed: int | None = None) -> dict[str, Any]:
     )
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "seed": seed,
         "cpu": cpu,
         "cores": os.cpu_count(),
-        "load_before": os.getloadavg()[0],
+        "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "kernel": platform.release(),
     }
@@ -40,11 +64,23 @@ def write(path: Path, result: dict[str, Any]) -> None:
     print(f"written to {path}")
 
 
-def _commit() -> str:
-    """The commit, marked when tracked files differ from it."""
+def keep(
+    benchmark: str, where: Mapping[str, Any], figures: Mapping[str, Figure | None], history: Path = HISTORY
+) -> None:
+    """Append the figures of one measurement, made under `where` (a `context`), to the history. A figure that was not measured is None
+    and left out."""
+    measured = {name: asdict(figure) for name, figure in figures.items() if figure is not None}
+    line = {"benchmark": benchmark, **where, "figures": measured}
+    with history.open("a") as file:
+        file.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+
+def commit() -> str:
+    """The commit, marked when tracked files differ from it; what benchmarks write themselves does not count."""
 
     def run(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
     head = run("rev-parse", "--short", "HEAD") or "unknown"
-    return head + ("+changes" if run("status", "--porcelain", "--untracked-files=no") else "")
+    ours = (":(exclude)benchmarks/history.jsonl", ":(exclude,glob)benchmarks/**/results/**")
+    return head + ("+changes" if run("status", "--porcelain", "--untracked-files=no", "--", ".", *ours) else "")

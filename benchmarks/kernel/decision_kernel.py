@@ -9,17 +9,17 @@ Usage: python benchmarks/kernel/decision_kernel.py [--out FILE] [--requests 2000
 
 import argparse
 import json
-import platform
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import acgs1_kernel as kernel
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import record
 
 
 def workload(n: int) -> tuple[str, str]:
@@ -110,13 +110,6 @@ def measure(n: int, samples: int, seed: int) -> dict[str, Any]:
     }
 
 
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "decision_kernel.json")
@@ -124,28 +117,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rules", default="10,100,1000")
     options = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    ).stdout.strip()
-    load_1m = Path("/proc/loadavg").read_text().split()[0]
-    result = {
-        "benchmark": "decision_kernel",
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit or None,
-        "seed": options.seed,
-        "machine": {
-            "cpu": processor(),
-            "kernel": platform.release(),
-            "python": platform.python_version(),
-            "load_average_1m_at_start": float(load_1m),
-        },
+    where = record.context(options.seed)
+    result: dict[str, Any] = {
+        "context": where,
         "acgs1_kernel": {"source_sha256": kernel.SOURCE_SHA256, "cedar": kernel.CEDAR_SDK_VERSION},
         "results": [measure(int(n), options.requests, options.seed) for n in options.rules.split(",")],
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
-    json.dump(result["results"], sys.stdout, indent=2)
-    print(f"\nwritten to {options.out}")
+    for row in result["results"]:
+        print(json.dumps(row, indent=2))
+    record.write(options.out, result)
+    medians = {
+        f"{how} with {row['rules']} rules": record.lower(row[how][form]["median_us"], "us")
+        for row in result["results"]
+        for how, form in (("entities_per_request", "dict"), ("entities_in_engine", "dict"))
+    }
+    record.keep("decision_kernel", where, medians)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
+from record import context, keep, lower  # noqa: E402
 from solders.instruction import Instruction  # noqa: E402
 from solders.keypair import Keypair  # noqa: E402
 
@@ -208,6 +209,9 @@ def main() -> int:
     (RESULTS / "costs.json").write_text(json.dumps(report, indent=2) + "\n")
     (RESULTS / "costs.md").write_text(markdown(rows, whole, anchor, over))
     print((RESULTS / "costs.md").read_text())
+    costs = {f"{row.instruction}: units": lower(row.units, "CU") for row in rows}
+    spent = {f"whole proposal among {n} members": lower(c["spent"], "lamports") for n, c in whole.items()}
+    keep("ledger_costs", context(), {**costs, **spent})
     return 1 if over else 0
 
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from solders.keypair import Keypair
@@ -44,7 +45,7 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-async def measure(url: str, seed: int, proposals: int, concurrency: int) -> dict[str, object]:
+async def measure(url: str, seed: int, proposals: int, concurrency: int) -> dict[str, Any]:
     async with LedgerClient(url) as client:
         while True:
             try:
@@ -112,7 +113,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     context = record.context(options.seed)
-    runs: list[dict[str, object]] = []
+    runs: list[dict[str, Any]] = []
     for concurrency in options.concurrency:
         with tempfile.TemporaryDirectory() as directory, socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -131,6 +132,12 @@ def main() -> None:
     print(text)
     if options.out:
         options.out.write_text(text + "\n")
+    figures: dict[str, record.Figure | None] = {}
+    for concurrency, run in zip(options.concurrency, runs, strict=True):
+        rate, vote = run["whole_proposals_per_hour"], run["vote_ms"]
+        figures[f"whole proposals, {concurrency} at a time"] = record.higher(rate, "per hour")
+        figures[f"P50 of a vote, {concurrency} at a time"] = record.lower(vote["p50"], "ms")
+    record.keep("ledger_node", context, figures)
 
 
 if __name__ == "__main__":

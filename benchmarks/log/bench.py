@@ -8,17 +8,13 @@ signed checkpoint when it counts. Figures are wall-clock times of this process a
 
 import argparse
 import asyncio
-import json
 import os
-import platform
 import random
-import shutil
 import sqlite3
-import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +31,9 @@ from acgs1.services.integrity.audit import audit
 from acgs1.services.integrity.repository import IntegrityRepository
 from acgs1.services.integrity.sequencer import Sequencer
 from acgs1.services.integrity.service import LogService
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import record
 
 AUDITOR = Identity(id="usr_bench", name="bench", roles=(Role.AUDITOR,))
 CLOCK = SystemClock()
@@ -151,47 +150,10 @@ def fsync_ms(folder: Path, samples: int = 200) -> dict[str, float | int]:
     return quantiles(times)
 
 
-def machine() -> dict[str, Any]:
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        "",
-    )
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "load_1m_at_start": round(os.getloadavg()[0], 2),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
-    }
-
-
-def commit() -> str:
-    root = Path(__file__).parent
-    git = shutil.which("git")
-    if git is None:
-        return "unknown"
-    sha = subprocess.run(
-        [git, "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    dirty = subprocess.run(
-        [git, "status", "--porcelain", "--", "../../src/acgs1"], cwd=root, capture_output=True, text=True, check=False
-    ).stdout
-    return f"{sha}{'+changes' if dirty else ''}" if sha else "unknown"
-
-
 async def run(folder: Path, entries: int, seconds: float, seed: int) -> dict[str, Any]:
     rng = random.Random(seed)
     result: dict[str, Any] = {
-        "benchmark": "log",
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seed": seed,
-        "commit": commit(),
-        "machine": machine(),
+        "context": {**record.context(seed), "sqlite": sqlite3.sqlite_version},
         "fsync_4k": fsync_ms(folder),
         "appends": [],
         "proofs": [],
@@ -255,8 +217,27 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="acgs-log-bench-", dir=options.out.parent) as folder:
         result = asyncio.run(run(Path(folder), options.entries, options.seconds, options.seed))
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    record.write(options.out, result)
+    record.keep("log", result["context"], figures(result))
     print_summary(result)
+
+
+def figures(result: dict[str, Any]) -> dict[str, record.Figure | None]:
+    """What the history keeps."""
+    kept: dict[str, record.Figure | None] = {
+        f"appends, {row['submitters']} writers x {row['events_per_request']} events": record.higher(
+            row["events_per_second"], "events/s"
+        )
+        for row in result["appends"]
+    }
+    largest = result["proofs"][-1]
+    return {
+        **kept,
+        "P50 of an inclusion proof": record.lower(largest["inclusion"]["p50_ms"], "ms"),
+        "start": record.lower(result["start_ms"], "ms"),
+        "audit": record.higher(result["audit"]["entries_per_second"], "entries/s"),
+        "storage": record.lower(result["storage"]["bytes_per_entry"], "bytes/entry"),
+    }
 
 
 def print_summary(result: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from record import ROOT, context, write
+from record import ROOT, context, keep, lower, write
 
 from acgs1.contracts.topology import PARTS
 from acgs1.runtime.supervisor import is_healthy
@@ -97,6 +97,17 @@ def main() -> None:
         print(rounds[-1], flush=True)
     medians = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
     write(options.out, {"context": where, "medians": medians, "rounds": rounds})
+    keep(
+        "system",
+        where,
+        {
+            "start to all parts healthy": lower(medians["healthy_seconds"], "s"),
+            "PSS of all processes, idle": lower(medians["pss_idle_mb"], "MB"),
+            "PSS of all processes, after the main job": lower(medians["pss_after_main_job_mb"], "MB"),
+            "main job": lower(medians["main_job_seconds"], "s"),
+            "stop": lower(medians["stop_seconds"], "s"),
+        },
+    )
 
 
 if __name__ == "__main__":
