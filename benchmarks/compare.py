@@ -6,7 +6,8 @@
 Without commits: for every benchmark, the newest measured commit against the one measured before it on a machine of the same processor
 and number of cores. Several results of one commit are taken together: their median is compared. A change counts only beyond the noise,
 which is half the widest spread that the figure showed among results of one commit on this kind of machine, and at least 5 %; it is
-taken for 15 % where no commit was measured twice. Exit status 1 when a figure became worse beyond the noise, 2 when there is nothing to compare.
+taken for 15 % where no commit was measured twice. Exit status 1 when a figure became worse beyond the noise, 2 when there is nothing to
+compare.
 """
 
 import argparse
