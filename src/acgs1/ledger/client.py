@@ -27,7 +27,8 @@ from acgs1.ledger.accounts import (
 )
 from acgs1.ledger.base58 import b58encode
 from acgs1.ledger.errors import AccountMissingError, LedgerError, ProgramError
-from acgs1.ledger.events import LedgerEvent, follow
+from acgs1.ledger.events import LedgerEvent, ProposalCreated
+from acgs1.ledger.feed import EventFeed, EventPage
 from acgs1.ledger.idl import Idl
 from acgs1.ledger.instructions import (
     Authorities,
@@ -37,6 +38,8 @@ from acgs1.ledger.instructions import (
     Parameters,
     ProposalKind,
     Role,
+    reference,
+    reference_address,
 )
 from acgs1.ledger.jsonrpc import JsonRpc
 from acgs1.ledger.keys import parse_address
@@ -111,6 +114,7 @@ class LedgerClient:
             priority_percentile=priority_percentile,
             clock=clock,
         )
+        self._feed = self._feed_of(self.program)
 
     async def __aenter__(self) -> "LedgerClient":
         return self
@@ -256,9 +260,21 @@ class LedgerClient:
         """The anchored root; None before `initialize`."""
         return await self._one(LogAnchor, self.build.at.anchor)
 
+    async def events_since(self, cursor: str | None, limit: int = 1000) -> EventPage:
+        """The program's events in at most `limit` transactions behind `cursor` (None: from the first one on), and the
+        cursor to ask with the next time: `events, cursor, caught_up = await client.events_since(cursor)`.
+
+        Raises CursorLostError where the ledger does not know the cursor (it was set up anew, say), LedgerUnavailableError
+        where the node cannot tell yet.
+        """
+        return await self._feed.since(cursor, limit)
+
     def events(self, after: str | None = None) -> AsyncIterator[LedgerEvent]:
-        """The program's events behind the cursor `after`, oldest first, up to now."""
-        return follow(self.rpc, self.idl, str(self.program), str(self.program), after, self.commitment)
+        """The program's events behind the cursor `after`, oldest first, up to now. Raises as `events_since` does."""
+        return self._feed_of(self.program).follow(after)
+
+    def _feed_of(self, address: Pubkey) -> EventFeed:
+        return EventFeed(self.rpc, self.idl, str(self.program), str(address), self.commitment)
 
     # -- bootstrap and registers ------------------------------------------------------------------------------
 
@@ -348,9 +364,18 @@ class LedgerClient:
         certificate_hash: str | None = None,
         voting_period: int | None = None,
         payer: Keypair | None = None,
+        intent: str | None = None,
     ) -> Proposed:
         """Open a vote. `proposer` is a member and pays the rent; `certificate_hash` for a policy, and for it alone.
-        `voting_period` in seconds, default: the shortest allowed."""
+        `voting_period` in seconds, default: the shortest allowed.
+
+        `intent`: the caller's own name for what it wants done once. The transaction carries it, and where one by this
+        proposer with the same name has landed, that proposal is returned and nothing is sent: so a caller that
+        was interrupted can repeat itself, while a second proposal of the same content stays possible.
+        """
+        if intent is not None and (landed := await self.find_proposed(proposer.pubkey(), intent)) is not None:
+            return landed
+        mark = [] if intent is None else [reference((payer or proposer).pubkey(), intent)]
         for attempt in range(_INDEX_ATTEMPTS):
             state = await self.governance()
             index = state.proposal_count
@@ -363,13 +388,22 @@ class LedgerClient:
                 state.voting_period if voting_period is None else voting_period,
             )
             try:
-                receipt = await self._as_member(proposer.pubkey(), self.send([instruction], [proposer], payer))
+                receipt = await self._as_member(proposer.pubkey(), self.send([*mark, instruction], [proposer], payer))
             except ProgramError as error:
                 if error.name not in _INDEX_TAKEN or attempt + 1 == _INDEX_ATTEMPTS:
                     raise
                 continue
             return Proposed(index, str(self.build.at.proposal(index)), receipt.signature, receipt.slot)
         raise AssertionError("unreachable")
+
+    async def find_proposed(self, proposer: Pubkey, intent: str) -> Proposed | None:
+        """The proposal that `proposer` made with that `intent`, the first one; None where none has landed."""
+        async for event in self._feed_of(reference_address(intent)).follow(None):
+            body = event.body
+            # Anybody can name the address in a transaction; only the proposer can have signed this event.
+            if isinstance(body, ProposalCreated) and body.proposer == str(proposer):
+                return Proposed(body.index, str(self.build.at.proposal(body.index)), event.signature, event.slot)
+        return None
 
     async def vote(self, voter: Keypair, proposal: int, choice: Choice, payer: Keypair | None = None) -> Receipt:
         """Cast (or, where the parameters allow, change) a vote. With a `payer` the voter needs no lamports."""

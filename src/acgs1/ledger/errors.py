@@ -88,6 +88,13 @@ class AccountMissingError(LedgerError):
     title: ClassVar[str] = "The ledger has no such account"
 
 
+class CursorLostError(LedgerError):
+    """The ledger does not know the transaction that a cursor stands behind, so what came after it cannot be told."""
+
+    code: ClassVar[str] = "ledger_cursor_lost"
+    title: ClassVar[str] = "The ledger does not know the cursor"
+
+
 class KeyFileError(LedgerError):
     """A keypair file cannot be used."""
 

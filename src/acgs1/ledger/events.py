@@ -1,4 +1,4 @@
-"""The program's events as immutable values, and a cursor through them that can be resumed.
+"""The program's events as immutable values, read from the logs of transactions.
 
 An event is an Anchor event: `Program data: <base64>` in the log of a transaction. The log is read with a stack of the programs that are
 running, so that another program in the same transaction cannot speak in ours' name.
@@ -6,7 +6,7 @@ running, so that another program in the same transaction cannot speak in ours' n
 
 import base64
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,6 @@ import structlog
 
 from acgs1.ledger.accounts import build
 from acgs1.ledger.idl import Idl
-from acgs1.ledger.jsonrpc import JsonRpc
 
 _log = structlog.get_logger(__name__)
 
@@ -215,6 +214,14 @@ class AuthorityAccepted:
     holder: str
 
 
+@dataclass(frozen=True, slots=True)
+class LogTruncated:
+    """Not an event of the program's: the transaction's log was cut where it got too long, so events may be missing.
+
+    Whoever keeps a picture of the ledger reads the accounts anew.
+    """
+
+
 EVENTS: Final[dict[str, type[Any]]] = {
     kind.__name__: kind
     for kind in (
@@ -228,9 +235,9 @@ EVENTS: Final[dict[str, type[Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class LedgerEvent:
-    """One event where it happened. `cursor` resumes after the whole transaction: keep that of the last one handled.
+    """One event where it happened; `signature` and `position` name it for ever.
 
-    A transaction's events come together; `position` counts them. `body` is one of the classes above.
+    A transaction's events come together, in order; `position` counts them from 0. `body` is one of the classes above.
     """
 
     signature: str
@@ -240,16 +247,22 @@ class LedgerEvent:
 
     @property
     def cursor(self) -> str:
-        return self.signature
+        """Resumes after the whole transaction: keep that of the last one whose events are all handled."""
+        return f"{self.slot}:{self.signature}"
 
 
 _INVOKE: Final = re.compile(r"^Program (\S+) invoke \[(\d+)\]$")
 _RETURN: Final = re.compile(r"^Program (\S+) (success|failed.*)$")
 _DATA: Final = "Program data: "
+# What Agave writes in place of the rest (LogCollector, 10,000 bytes for a transaction).
+_TRUNCATED: Final = "Log truncated"
 
 
 def events_in_logs(idl: Idl, program: str, logs: Iterable[str]) -> list[Any]:
-    """The events that `program` itself emitted, in order. An event that this release does not know is logged and left out."""
+    """The events that `program` itself emitted, in order; `LogTruncated` at the end where the log was cut.
+
+    An event that this release does not know is logged and left out.
+    """
     stack: list[str] = []
     found: list[Any] = []
     for line in logs:
@@ -262,36 +275,10 @@ def events_in_logs(idl: Idl, program: str, logs: Iterable[str]) -> list[Any]:
                     _log.warning("unknown event on the ledger", event=decoded[0] if decoded else line)
                 else:
                     found.append(build(kind, decoded[1]))
+        elif line == _TRUNCATED:
+            found.append(LogTruncated())
         elif match := _INVOKE.match(line):
             stack.append(match[1])
         elif (match := _RETURN.match(line)) and stack and stack[-1] == match[1]:
             stack.pop()
     return found
-
-
-async def follow(
-    rpc: JsonRpc, idl: Idl, program: str, address: str, after: str | None, commitment: str
-) -> AsyncIterator[LedgerEvent]:
-    """The events in transactions that name `address`, oldest first, behind the cursor `after` (None: from the start).
-
-    Ends when it has caught up. Failed transactions have no events.
-    """
-    signatures: list[tuple[str, int]] = []
-    before: str | None = None
-    while True:
-        config: dict[str, object] = {"limit": 1000, "commitment": commitment}
-        if before is not None:
-            config["before"] = before
-        if after is not None:
-            config["until"] = after
-        page = await rpc.read("getSignaturesForAddress", address, config)
-        signatures += [(row["signature"], row["slot"]) for row in page if row["err"] is None]
-        if len(page) < 1000:
-            break
-        before = page[-1]["signature"]
-    config = {"encoding": "json", "maxSupportedTransactionVersion": 0, "commitment": commitment}
-    for signature, slot in reversed(signatures):
-        transaction = await rpc.read("getTransaction", signature, config)
-        bodies = events_in_logs(idl, program, (transaction["meta"].get("logMessages") or []))
-        for position, body in enumerate(bodies):
-            yield LedgerEvent(signature, slot, position, body)

@@ -8,9 +8,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from solders.instruction import Instruction
+from solders.instruction import AccountMeta, Instruction
 from solders.pubkey import Pubkey
 from solders.system_program import ID as SYSTEM_PROGRAM
+from solders.system_program import TransferParams, transfer
 
 from acgs1.ledger.idl import Idl
 
@@ -86,6 +87,18 @@ def hash_bytes(text: str) -> bytes:
 def content_hash(instruction: Instruction) -> str:
     """What a proposal of kind principle, membership or parameters names: the SHA-256 of the instruction's data."""
     return hashlib.sha256(bytes(instruction.data)).hexdigest()
+
+
+def reference_address(intent: str) -> Pubkey:
+    """The address that stands for an intent, so that the ledger's history can be asked for it."""
+    return Pubkey(hashlib.sha256(b"acgs1/intent\0" + intent.encode()).digest())
+
+
+def reference(payer: Pubkey, intent: str) -> Instruction:
+    """Names the intent's address in a transaction, as Solana Pay's `reference` does: in a transfer of nothing."""
+    nothing = transfer(TransferParams(from_pubkey=payer, to_pubkey=payer, lamports=0))
+    mark = AccountMeta(reference_address(intent), is_signer=False, is_writable=False)
+    return Instruction(nothing.program_id, nothing.data, [*nothing.accounts, mark])
 
 
 class Instructions:

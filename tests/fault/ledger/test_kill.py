@@ -2,9 +2,6 @@
 
 import asyncio
 import base64
-import signal
-import socket
-import sys
 from pathlib import Path
 
 import httpx
@@ -20,40 +17,7 @@ from acgs1.core.clock import SystemClock
 from acgs1.ledger.node.app import open_chain
 from acgs1.ledger.node.journal import Journal, JournalError
 from acgs1.ledger.node.settings import NodeSettings
-
-
-class Process:
-    """`python -m acgs1.ledger.node` on a free port."""
-
-    def __init__(self, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.directory = directory
-        self.http = httpx.AsyncClient(timeout=30)
-
-    async def start(self):
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "acgs1.ledger.node", "--port", str(self.port), "--pubsub-port", "0",
-            "--data-dir", str(self.directory),
-        )  # fmt: skip
-        while not await self._ready():
-            assert self.process.returncode is None, "the node ended"
-            await asyncio.sleep(0.05)
-
-    async def _ready(self) -> bool:
-        try:
-            return (await self.http.get(f"http://127.0.0.1:{self.port}/health/ready")).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    async def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        await self.process.wait()
-
-    async def rpc(self, method, *params):
-        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
-        return (await self.http.post(f"http://127.0.0.1:{self.port}/", json=body)).json()["result"]
+from program.process import Process
 
 
 async def test_every_answered_transaction_survives_kill_9(tmp_path):
@@ -94,9 +58,7 @@ async def test_every_answered_transaction_survives_kill_9(tmp_path):
             total += meta["postBalances"][1] - meta["preBalances"][1]
         assert (await node.rpc("getBalance", str(to)))["value"] == total
     finally:
-        node.process.terminate()
-        assert await node.process.wait() == 0
-        await node.http.aclose()
+        await node.stop()
 
 
 async def _crashed(directory: Path, count: int) -> Path:

@@ -152,3 +152,19 @@ async def test_a_transaction_signed_by_a_wallet_is_taken_back(world):
     again = await client.submit(bytes(signed), unsigned.last_valid_block_height)
     assert first == again
     assert (await client.get_proposal(proposed.index)).votes_for == 10
+
+
+async def test_the_same_content_is_proposed_twice_and_a_repeated_intent_once(world):
+    client, (ann, bob, _) = world.client, world.members
+    first = await client.propose(ann, "policy", C, D, intent="one")
+    assert await client.propose(ann, "policy", C, D, intent="one") == first
+    second = await client.propose(ann, "policy", C, D, intent="two")
+    assert second.index == first.index + 1
+    # Bob's transaction names the same intent; it is not Ann's.
+    other = await client.propose(bob, "policy", C, D, intent="one")
+    assert other.index == second.index + 1
+    assert await client.find_proposed(ann.pubkey(), "one") == first
+    assert await client.find_proposed(ann.pubkey(), "three") is None
+    await client.cancel(ann, first.index)
+    await client.close_proposal(ann, first.index)
+    assert await client.propose(ann, "policy", C, D, intent="one") == first
