@@ -75,15 +75,14 @@ class SolanaGovernance:
 
     async def propose(self, proposal: Proposal, content_hash: str, proposer: str, seconds: int) -> Proposal:
         async def open_vote() -> Proposal:
-            # A crash may have come after the proposal landed: certificate and proposer tell it again.
             wallet = self._wallet(proposer)
-            for found in await self._client.list_proposals():
-                same = found.certificate_hash == proposal.certificate_hash and found.proposer == str(wallet.pubkey())
-                if same and found.status == "active":
-                    return _followed(proposal, found)
             await self._client.ensure_funded(wallet.pubkey(), _LEAST_LAMPORTS, _TOP_UP_LAMPORTS)
             period = max(seconds, (await self._client.governance()).voting_period)
-            made = await self._client.propose(wallet, "policy", content_hash, proposal.certificate_hash, period)
+            # A crash may have come after the proposal landed. Our id in the transaction tells it from another proposal of
+            # the same bundle.
+            made = await self._client.propose(
+                wallet, "policy", content_hash, proposal.certificate_hash, period, intent=proposal.id
+            )
             found = await self._found(made.index)
             return _followed(_signed(proposal, "propose", made.signature), found)
 
