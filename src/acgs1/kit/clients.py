@@ -14,7 +14,8 @@ from acgs1.core.errors import ErrorItem
 from acgs1.core.ids import new_id
 from acgs1.kit.breaker import CircuitBreaker, CircuitOpenError
 from acgs1.kit.errors import DependencyUnavailable, UpstreamRejected
-from acgs1.kit.telemetry import OUTBOUND, request_id_var, traceparent
+from acgs1.kit.telemetry import OUTBOUND, request_id_var
+from acgs1.kit.tracing import CLIENT, span, traceparent
 
 Answer = TypeVar("Answer", bound=BaseModel)
 Token = Callable[[], Awaitable[str]]
@@ -115,25 +116,38 @@ class PartClient:
             headers["Idempotency-Key"] = key
         if request_id := request_id_var.get():
             headers["X-Request-Id"] = request_id
-        if trace := traceparent():
-            headers["Traceparent"] = trace
         content = None
         if body is not None:
             content = body.model_dump_json()
             headers["Content-Type"] = "application/json"
         async with self._breaker:
-            try:
-                response = await self._http.request(
-                    method, self._base_url + path, params=params, content=content, headers=headers, timeout=deadline
-                )
-            except httpx.HTTPError as error:
-                raise _ServerFault(f"{type(error).__name__}: {error}") from error
-            if response.status_code >= 500:
-                raise _ServerFault(f"it answered {response.status_code}")
+            with span(f"{method} {self._target}", CLIENT, {"server.part": self._target, "url.path": path}):
+                response = await self._exchange(method, path, params, content, headers, deadline)
         if response.status_code >= 400:
             OUTBOUND.labels(self._source, self._target, "refused").inc()
             raise self._refused(response)
         OUTBOUND.labels(self._source, self._target, "ok").inc()
+        return response
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        content: str | None,
+        headers: dict[str, str],
+        deadline: float,
+    ) -> httpx.Response:
+        if trace := traceparent():
+            headers["Traceparent"] = trace
+        try:
+            response = await self._http.request(
+                method, self._base_url + path, params=params, content=content, headers=headers, timeout=deadline
+            )
+        except httpx.HTTPError as error:
+            raise _ServerFault(f"{type(error).__name__}: {error}") from error
+        if response.status_code >= 500:
+            raise _ServerFault(f"it answered {response.status_code}")
         return response
 
     def _gone(self, why: str, outcome: str) -> DependencyUnavailable:

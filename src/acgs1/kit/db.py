@@ -17,6 +17,7 @@ from sqlalchemy.types import JSON
 from acgs1.kit.errors import InvalidCursor
 from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
+from acgs1.kit.tracing import watch_engine
 
 R = TypeVar("R")
 Row = TypeVar("Row")
@@ -78,6 +79,7 @@ class Database:
             connect_args=connect_args,
             hide_parameters=True,
         )
+        watch_engine(self.engine.sync_engine)
         if self.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)

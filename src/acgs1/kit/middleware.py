@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from acgs1.core.errors import DomainError
 from acgs1.core.ids import new_id
 from acgs1.kit.errors import BodyTooLarge
-from acgs1.kit.telemetry import LATENCY, REQUESTS, parse_traceparent, request_id_var, trace_var
+from acgs1.kit.telemetry import LATENCY, REQUESTS, request_id_var
+from acgs1.kit.tracing import recorder, trace_var
 
 _log = structlog.get_logger()
 
@@ -44,7 +45,10 @@ class Observe:
             if given.isascii() and given.replace("-", "").replace("_", "").isalnum() and len(given) <= 80
             else new_id("req")
         )
-        trace = parse_traceparent(headers.get(b"traceparent", b"").decode("latin-1") or None)
+        trace = recorder().begin(headers.get(b"traceparent"))
+        if trace.sampled and scope["path"].startswith(("/health", "/metrics")):
+            # Probes would push the traces of real work out of the viewer.
+            trace = trace._replace(sampled=False)
         scope["acgs_request_id"] = request_id
         tokens = request_id_var.set(request_id), trace_var.set(trace)
         status = 500
@@ -68,7 +72,11 @@ class Observe:
             route = getattr(scope.get("route"), "path", "unmatched")
             method: str = scope["method"]
             REQUESTS.labels(self._service, method, route, str(status)).inc()
-            LATENCY.labels(self._service, method, route).observe(seconds)
+            LATENCY.labels(self._service, method, route).observe(
+                seconds, {"trace_id": trace.trace_id} if trace.sampled else None
+            )
+            if trace.sampled or status >= 500:
+                recorder().answered(trace, f"{method} {route}", status, seconds)
             if status >= 500 or not route.startswith(("/health", "/metrics", "/access")):
                 _log.info("request", method=method, route=route, status=status, ms=round(seconds * 1000, 2))
             request_id_var.reset(tokens[0])

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import secrets
 import sys
 from contextvars import ContextVar
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
-trace_var: ContextVar[tuple[str, str] | None] = ContextVar("trace", default=None)
-"""(trace id, span id) of the request being served: W3C Trace Context."""
+from acgs1.kit.tracing import trace_var
 
-_TRACEPARENT = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$")
+request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
+
 _SECRET_NAMES = re.compile(r"password|secret|token|authorization|cookie|private_key", re.IGNORECASE)
 
 REQUESTS = Counter("acgs_http_requests", "Requests answered", ["service", "method", "route", "status"])
@@ -28,19 +26,6 @@ OUTBOUND = Counter("acgs_outbound_requests", "Calls to other parts", ["service",
 OUTBOX_PENDING = Gauge("acgs_outbox_pending", "Events not yet acknowledged by the log", ["service"])
 
 
-def parse_traceparent(header: str | None) -> tuple[str, str]:
-    """(trace id, new span id) for a request: continues the caller's trace or starts one (W3C Trace Context, section 3.2)."""
-    match = _TRACEPARENT.match(header or "")
-    trace_id = match.group(1) if match and match.group(1) != "0" * 32 else secrets.token_hex(16)
-    return trace_id, secrets.token_hex(8)
-
-
-def traceparent() -> str | None:
-    """The header that carries the current trace to another service."""
-    trace = trace_var.get()
-    return f"00-{trace[0]}-{trace[1]}-01" if trace else None
-
-
 # Local variables stay out of tracebacks: they hold tokens and personal data.
 _EXCEPTIONS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
@@ -51,7 +36,7 @@ def _bind_ids(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     if request_id := request_id_var.get():
         event["request_id"] = request_id
     if trace := trace_var.get():
-        event["trace_id"] = trace[0]
+        event["trace_id"] = trace.trace_id
     return event
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from acgs1.kit.tracing import CLIENT, span
 from acgs1.ledger.errors import LedgerUnavailableError, RpcFailureError
 from acgs1.ledger.http import HttpxLine, LineError, open_line
 from acgs1.ledger.json_values import as_object
@@ -67,6 +68,10 @@ class JsonRpc:
         return int(slot) if slot.isascii() and slot.isdecimal() else None
 
     async def _exchange(self, method: str, params: Sequence[object]) -> tuple[Any, Mapping[str, str]]:
+        with span(f"ledger {method}", CLIENT, {"rpc.system": "jsonrpc", "rpc.method": method}):
+            return await self._answer(method, params)
+
+    async def _answer(self, method: str, params: Sequence[object]) -> tuple[Any, Mapping[str, str]]:
         body = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
         try:
             reply = await self._line.post(json.dumps(body, separators=(",", ":")).encode())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from acgs1.kit.breaker import CircuitOpenError, Config, State, WindowType, breakers
+from acgs1.kit.tracing import CLIENT, span
 from acgs1.optimizer.batching import BatchClosed, BatchFull, GroupCommit
 from acgs1.optimizer.levels import Record, SharedLevel
 
@@ -106,16 +107,17 @@ class GuardedLevel:
             self._owed.update(dict.fromkeys(scopes))
             self._recover()
 
-    async def claim(self, key: str, seconds: float) -> str | None:
+    async def claim(self, key: str, seconds: float) -> int | None:
         return await self._call(lambda: self.level.claim(key, seconds))
 
-    async def release(self, key: str, token: str) -> None:
-        await self._call(lambda: self.level.release(key, token))
+    async def release(self, key: str, fence: int) -> None:
+        await self._call(lambda: _done(self.level.release(key, fence)))
 
     async def _call(self, operation: Callable[[], Awaitable[T]]) -> T | None:
         try:
             async with self._breaker, asyncio.timeout(self.level.timeout):
-                return await operation()
+                with span(f"cache {self.level.name}", CLIENT, {"db.system.name": self.level.name}):
+                    return await operation()
         except CircuitOpenError:
             return None
         except Exception as error:  # noqa: BLE001 - a cache level may fail in any way without harm to the call
@@ -147,7 +149,9 @@ class GuardedLevel:
         try:
             async with self._breaker, asyncio.timeout(_START_SECONDS):
                 if self._started:
-                    await self.level.ping()
+                    # As quick as it has to be for a call: one that is merely slow would cost the next caller a timeout again.
+                    async with asyncio.timeout(self.level.timeout):
+                        await self.level.ping()
                 else:
                     await self.level.start(self._heard, self._lost_track)
                     self._started = True

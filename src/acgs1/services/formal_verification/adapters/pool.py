@@ -19,6 +19,7 @@ import structlog
 
 from acgs1.core.clock import Clock
 from acgs1.core.errors import DomainError
+from acgs1.kit.tracing import CLIENT, span
 from acgs1.services.formal_verification.adapters.worker import refusal
 from acgs1.services.formal_verification.domain import MAX_OBLIGATIONS, Item, Job, Plan
 from acgs1.services.formal_verification.errors import (
@@ -200,7 +201,9 @@ class ProverPool:
                 async with self._worker() as worker:
                     batch = [pending.popleft() for _ in range(min(_BATCH, len(pending)))]
                     if batch:
-                        pending.extendleft(reversed(await self._batch(worker, job, plan, batch, ends, results)))
+                        with span(f"solver {job.kind}", CLIENT, {"acgs.obligations": len(batch)}):
+                            left = await self._batch(worker, job, plan, batch, ends, results)
+                        pending.extendleft(reversed(left))
 
         async def all_of_them() -> None:
             try:
