@@ -1,5 +1,6 @@
 """`quantumagi_core` through its client: the council's side, and the wallets of members who have none of their own."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -47,6 +48,7 @@ class SolanaGovernance:
         self._keys = keys
         self._rules = rules
         self._breaker = breaker
+        self._ratifying = asyncio.Lock()
         self._council = load_or_create_keypair(keys / "council.json")
         self._emergency = load_or_create_keypair(keys / "emergency.json")
 
@@ -58,7 +60,9 @@ class SolanaGovernance:
         await self._guarded(self._initialize)
 
     async def ratify(self, constitution: Constitution) -> LedgerReceipt:
-        return await self._guarded(lambda: self._ratify(constitution))
+        # Whoever asked may have died since and asks again: the second request then finds what the first has done.
+        async with self._ratifying:
+            return await self._guarded(lambda: self._ratify(constitution))
 
     async def register_member(self, user_id: str, weight: int) -> Member:
         async def register() -> Member:
