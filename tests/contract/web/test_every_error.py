@@ -20,6 +20,8 @@ NEVER_ANSWERED = {
     "integrity": {"MalformedEvidence"},
     # Ends a run, which then says so; the request that began the run was answered long before.
     "evolutionary_computation": {"VerificationFailed"},
+    # Fails a workflow, which then says so.
+    "governance_synthesis": {"NotProvable"},
 }
 
 

@@ -44,3 +44,32 @@ class NotRepairable(DomainError):
 
     code = "not_repairable"
     title = "No change of the policies repairs what was refuted"
+
+
+class InstructionNotRead(DomainError):
+    """An instruction holds a sentence that became no policy; each one is listed with the reason."""
+
+    code = "instruction_not_read"
+    title = "An instruction could not be read as a rule"
+
+
+class WorkflowNotFound(DomainError):
+    code = "workflow_not_found"
+    title = "There is no such workflow"
+
+
+class WorkflowEnded(DomainError):
+    code = "workflow_ended"
+    title = "The workflow has completed"
+
+
+class NotTheStarter(DomainError):
+    code = "not_the_starter"
+    title = "Only who started a workflow, or an administrator, may cancel or resume it"
+
+
+class NotProvable(DomainError):
+    """The prover has no verdict, or what it refutes cannot be repaired within the limit."""
+
+    code = "not_provable"
+    title = "The policies could not be proved"
