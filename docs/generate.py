@@ -163,6 +163,9 @@ def routes(app: FastAPI) -> list[tuple[str, APIRoute]]:
     return list(inside(app.routes))
 
 
+_ASKS_FOR_A_ROLE = {"require.<locals>.check", "acting.<locals>.check"}
+
+
 def who(path: str, route: APIRoute, app: FastAPI) -> str:
     """The roles that a route asks for: `anybody` without a token, `any role` with one."""
     if path in app.state.public:
@@ -172,7 +175,7 @@ def who(path: str, route: APIRoute, app: FastAPI) -> str:
     while waiting:
         dependency = waiting.pop()
         waiting.extend(dependency.dependencies)
-        if dependency.call is not None and dependency.call.__qualname__ == "require.<locals>.check":
+        if dependency.call is not None and dependency.call.__qualname__ in _ASKS_FOR_A_ROLE:
             roles.update(inspect.getclosurevars(dependency.call).nonlocals["roles"])
     return ", ".join(role for role in Role if role in roles) or "any role"
 

@@ -35,6 +35,7 @@ from acgs1.kit.web import api_router
 from acgs1.ledger.errors import LedgerError, LedgerUnavailableError
 from acgs1.optimizer.web import HotReads
 from acgs1.services.policy_governance import errors
+from acgs1.services.policy_governance.acting import acting
 from acgs1.services.policy_governance.service.approvals import Approvals
 from acgs1.services.policy_governance.service.bundles import Bundles
 from acgs1.services.policy_governance.service.decisions import DecisionPoint
@@ -83,12 +84,15 @@ Point = Annotated[DecisionPoint, _part("point")]
 ApprovalsPart = Annotated[Approvals, _part("approvals")]
 Caller = Annotated[Identity, Depends(caller)]
 Admin = Annotated[Identity, require(Role.ADMIN)]
-Legislator = Annotated[Identity, require(Role.LEGISLATOR, Role.ADMIN)]
 MemberCaller = Annotated[Identity, require(Role.MEMBER)]
 Operator = Annotated[Identity, require(Role.OPERATOR, Role.ADMIN)]
 Reader = Annotated[Identity, require(Role.AUDITOR, Role.OPERATOR, Role.ADMIN, Role.SERVICE)]
 Asker = Annotated[Identity, require(Role.AGENT, Role.SERVICE, Role.OPERATOR)]
 Service = Annotated[Identity, require(Role.SERVICE, Role.ADMIN)]
+# What a workflow may do in the name of its starter.
+Drafter = Annotated[Identity, acting(Role.LEGISLATOR, Role.ADMIN)]
+Proposer = Annotated[Identity, acting(Role.MEMBER)]
+Activator = Annotated[Identity, acting(Role.OPERATOR, Role.ADMIN)]
 Hash = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 
@@ -116,7 +120,7 @@ async def _members(voting: VotingPart, _: Caller) -> list[Member]:
 
 
 @router.post("/proposals", status_code=201, summary="Propose a bundle", tags=["vote"])
-async def _propose(body: NewProposal, voting: VotingPart, identity: MemberCaller) -> Proposal:
+async def _propose(body: NewProposal, voting: VotingPart, identity: Proposer) -> Proposal:
     return await voting.propose(body, identity)
 
 
@@ -139,7 +143,7 @@ async def _vote(proposal_id: str, body: NewBallot, voting: VotingPart, identity:
     "/proposals/{proposal_id}/finalization", summary="Close the vote and enact what it accepted", tags=["vote"]
 )
 async def _finalize(
-    proposal_id: str, voting: VotingPart, identity: Annotated[Identity, require(Role.MEMBER, Role.ADMIN)]
+    proposal_id: str, voting: VotingPart, identity: Annotated[Identity, require(Role.MEMBER, Role.ADMIN, Role.SERVICE)]
 ) -> Proposal:
     return await voting.finalize(proposal_id, identity)
 
@@ -153,7 +157,7 @@ async def _emergency(body: NewEmergency, bundles: BundlesPart, identity: Admin) 
 
 
 @router.post("/bundles", status_code=201, summary="Build a bundle from proved policies", tags=["bundles"])
-async def _build(body: NewBundle, bundles: BundlesPart, identity: Legislator) -> Bundle:
+async def _build(body: NewBundle, bundles: BundlesPart, identity: Drafter) -> Bundle:
     return await bundles.build(body, identity)
 
 
@@ -175,7 +179,7 @@ async def _bundle(bundle_hash: Hash, bundles: BundlesPart, _: Caller) -> Bundle:
 
 
 @router.post("/bundles/{bundle_hash}/activation", summary="Decide by an adopted bundle from now on", tags=["bundles"])
-async def _activate(bundle_hash: Hash, bundles: BundlesPart, identity: Operator) -> Bundle:
+async def _activate(bundle_hash: Hash, bundles: BundlesPart, identity: Activator) -> Bundle:
     return await bundles.activate(bundle_hash, identity)
 
 
