@@ -16,7 +16,7 @@ from solders.pubkey import Pubkey
 from solders.transaction import Transaction
 
 from acgs1.ledger.idl import Idl
-from acgs1.ledger.instructions import Addresses, Authorities, Instructions, Parameters
+from acgs1.ledger.instructions import Authorities, Instructions, Parameters
 from acgs1.ledger.program import shipped
 
 SHIPPED = shipped()
@@ -61,7 +61,7 @@ class Rig:
         self.svm = LiteSVM().with_mainnet_features() if mainnet else LiteSVM()
         self.svm.add_program(program, SHIPPED.elf)  # pyright: ignore[reportOptionalMemberAccess]
         self.ix = Instructions(program, IDL)
-        self.at = Addresses(program)
+        self.at = self.ix.at
         self.payer = self.key("payer")
         self.council = self.key("council")
         self.emergency = self.key("emergency")

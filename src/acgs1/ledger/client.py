@@ -131,11 +131,14 @@ class LedgerClient:
         self, instructions: Sequence[Instruction], signers: Sequence[Keypair], payer: Keypair | None = None
     ) -> Receipt:
         """Land instructions in one transaction, signed by `signers`; `payer` (default: the first signer) pays the fee."""
-        return await self._sender.send(instructions, [payer, *signers] if payer is not None else signers)
+        return await self._sender.send(self._cheaply(instructions), [payer, *signers] if payer is not None else signers)
 
     async def prepare(self, instructions: Sequence[Instruction], payer: Pubkey) -> UnsignedTransaction:
         """A transaction for wallets to sign; hand it back to `submit`."""
-        return await self._sender.prepare(instructions, payer)
+        return await self._sender.prepare(self._cheaply(instructions), payer)
+
+    def _cheaply(self, instructions: Sequence[Instruction]) -> list[Instruction]:
+        return [step for instruction in instructions for step in self.build.cheaply(instruction)]
 
     async def submit(self, signed: bytes, last_valid_block_height: int) -> Receipt:
         """Land a transaction that wallets have signed."""

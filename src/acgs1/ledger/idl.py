@@ -38,6 +38,7 @@ class Idl:
         self.address: str = document["address"]
         self._types: dict[str, Any] = {t["name"]: t["type"] for t in document.get("types", [])}
         self._instructions: dict[str, Any] = {i["name"]: i for i in document["instructions"]}
+        self._names = {bytes(i["discriminator"]): str(i["name"]) for i in document["instructions"]}
         self._accounts = {bytes(a["discriminator"]): str(a["name"]) for a in document.get("accounts", [])}
         self._events = {bytes(e["discriminator"]): str(e["name"]) for e in document.get("events", [])}
         self.errors = {
@@ -72,7 +73,7 @@ class Idl:
             label: str = account["name"]
             known.add(label)
             address = accounts.get(label)
-            if address is None and "address" in account:
+            if address is None and "address" in account and not account.get("optional", False):
                 address = Pubkey.from_string(account["address"])
             if address is None:
                 if not account.get("optional", False):
@@ -84,6 +85,14 @@ class Idl:
             raise IdlError(f"`{name}` has no account `{', '.join(sorted(unknown))}`")
         return Instruction(program, self.instruction_data(name, args), metas)
 
+    def instruction_name(self, data: bytes) -> str | None:
+        """Which instruction this is the data of."""
+        return self._names.get(data[:8])
+
+    def account_names(self, name: str) -> list[str]:
+        """The accounts of instruction `name`, in order."""
+        return [account["name"] for account in self._described(name)["accounts"]]
+
     def decode_account(self, data: bytes) -> tuple[str, dict[str, Any]] | None:
         """(type, fields) of an account of the program; None where its discriminator is unknown."""
         return self._decode(self._accounts, data)
@@ -94,11 +103,11 @@ class Idl:
 
     def decode_instruction(self, data: bytes) -> tuple[str, dict[str, Any]] | None:
         """(name, arguments) of an instruction's data; None where its discriminator is unknown."""
-        for name, described in self._instructions.items():
-            if bytes(described["discriminator"]) == data[:8]:
-                reader = _Reader(data, 8)
-                return name, {a["name"]: self._read(reader, a["type"]) for a in described["args"]}
-        return None
+        name = self.instruction_name(data)
+        if name is None:
+            return None
+        reader = _Reader(data, 8)
+        return name, {a["name"]: self._read(reader, a["type"]) for a in self._described(name)["args"]}
 
     def _described(self, name: str) -> Any:
         described = self._instructions.get(name)

@@ -21,6 +21,20 @@ EmergencyKind = Literal["suspend_policy", "freeze_activation", "revoke_agent"]
 Role = Literal["council", "emergency", "log", "verifier"]
 
 _ZERO: Final = bytes(32)
+_INSTRUCTIONS_SYSVAR: Final = Pubkey.from_string("Sysvar1nstructions1111111111111111111111111")
+# The instructions that make accounts, and which of theirs.
+_MADE: Final = {
+    "initialize": ("governance", "anchor"),
+    "add_principle": ("principle",),
+    "register_member": ("member",),
+    "propose": ("proposal",),
+    "enact": ("policy",),
+    "attest": ("attestation",),
+    "emergency_action": ("emergency",),
+}
+# How many bumps `exclude_bumps` looks at within 5,000 compute units.
+_EXCLUDED_AT_ONCE: Final = 14
+_REMEMBERED: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +62,26 @@ class Addresses:
 
     def __init__(self, program: Pubkey) -> None:
         self.program = program
+        self._found: dict[bytes, Pubkey] = {}
+        self._seeds: dict[Pubkey, tuple[bytes, int]] = {}
         self.governance = self._find(b"governance")
         self.anchor = self._find(b"anchor")
 
     def _find(self, *seeds: bytes) -> Pubkey:
-        return Pubkey.find_program_address(list(seeds), self.program)[0]
+        joined = b"".join(seeds)
+        address = self._found.get(joined)
+        if address is None:
+            address, bump = Pubkey.find_program_address(list(seeds), self.program)
+            if len(self._found) >= _REMEMBERED:
+                oldest = next(iter(self._found))
+                del self._seeds[self._found.pop(oldest)]
+            self._found[joined] = address
+            self._seeds[address] = (joined, bump)
+        return address
+
+    def origin(self, address: Pubkey) -> tuple[bytes, int] | None:
+        """(seeds, bump) of an address that was derived here lately."""
+        return self._seeds.get(address)
 
     def principle(self, index: int) -> Pubkey:
         return self._find(b"principle", index.to_bytes(2, "little"))
@@ -114,6 +143,30 @@ class Instructions:
 
     def _proposal(self, index: int | None) -> Pubkey | None:
         return None if index is None else self.at.proposal(index)
+
+    def cheaply(self, instruction: Instruction) -> list[Instruction]:
+        """`instruction` as it is, or, where it makes an account whose address takes long to search, with `exclude_bumps` before
+        it: so that none needs more than 5,000 compute units. To be sent in one transaction."""
+        name = self._idl.instruction_name(bytes(instruction.data))
+        if instruction.program_id != self.program or name not in _MADE:
+            return [instruction]
+        labels = self._idl.account_names(name)
+        before: list[Instruction] = []
+        for made in _MADE[name]:
+            origin = self.at.origin(instruction.accounts[labels.index(made)].pubkey)
+            # One step more is no dearer than to look for `exclude_bumps`; `initialize` makes two accounts and has no room for it.
+            if origin is not None and 255 - origin[1] > (0 if name == "initialize" else 1):
+                lowest = max(origin[1] + 1, 256 - _EXCLUDED_AT_ONCE)
+                before.append(self.exclude_bumps(origin[0], lowest))
+        if not before:
+            return [instruction]
+        metas = list(instruction.accounts)
+        metas[labels.index("instructions")] = AccountMeta(_INSTRUCTIONS_SYSVAR, is_signer=False, is_writable=False)
+        return [*before, Instruction(self.program, instruction.data, metas)]
+
+    def exclude_bumps(self, seeds: bytes, lowest: int) -> Instruction:
+        """States, and the program checks, that no bump from `lowest` up is the one of the address of `seeds`."""
+        return self._make("exclude_bumps", {"lowest": lowest, "seeds": seeds})
 
     # -- bootstrap and registers ------------------------------------------------------------------------------
 

@@ -448,6 +448,13 @@ def invariant_violated(r: Rig) -> Outcome:
     return r.send(r.ix.remove_member(r.council.pubkey(), a.pubkey()), r.council)
 
 
+def wrong_instructions_sysvar(r: Rig) -> Outcome:
+    r.initialize()
+    ix = r.ix.register_member(r.council.pubkey(), r.key("a").pubkey(), 1)
+    metas = [*ix.accounts[:-1], AccountMeta(r.at.governance, False, True)]
+    return r.send(Instruction(r.program, bytes(ix.data), metas), r.council)
+
+
 PROVOKED: dict[str, Callable[[Rig], Outcome]] = {
     "TooManyPrinciples": too_many_principles,
     "TitleTooLong": title_too_long,
@@ -509,6 +516,7 @@ PROVOKED: dict[str, Callable[[Rig], Outcome]] = {
     "MissingAccount": missing_account,
     "UnexpectedAccount": unexpected_account,
     "InvariantViolated": invariant_violated,
+    "WrongInstructionsSysvar": wrong_instructions_sysvar,
 }
 
 

@@ -27,7 +27,7 @@ def test_anchors_own_client_builds_every_instruction_and_decodes_every_account_a
     result = subprocess.run([node, "run.mjs"], cwd=CLIENT, capture_output=True, text=True, check=False, timeout=120)
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
-    assert (report["instructions"], report["accounts"], report["missing"]) == (23, 8, [])
+    assert (report["instructions"], report["accounts"], report["missing"]) == (24, 8, [])
 
 
 @pytest.mark.rust

@@ -107,6 +107,9 @@ def sample(rng: random.Random, kind: object, wallets: list[Pubkey]) -> bytes:
         case "string":
             text = rng.choice([b"", b"title", b"\xff\xfe", b"x" * 64, b"x" * 65])
             return rng.choice([len(text), len(text), 2**32 - 1]).to_bytes(4, "little") + text
+        case "bytes":
+            seeds = rng.choice([b"", b"governance", b"proposal" + bytes(8), rng.randbytes(100)])
+            return rng.choice([len(seeds), len(seeds), 2**32 - 1]).to_bytes(4, "little") + seeds
         case {"array": ["u8", 32]}:
             return bytes.fromhex(rng.choice(known)) if rng.random() < 0.9 else bytes(32)
     raise AssertionError(f"the IDL has a type that the fuzzer does not know: {kind}")

@@ -134,9 +134,20 @@ macro_rules! accounts {
     };
 }
 
-/// The arguments of an instruction: fixed-size Borsh fields and, after `then`, at most one string.
+/// The IDL's type of what follows the fixed arguments: `string` unless another one is named.
+#[cfg(feature = "idl-build")]
+macro_rules! tail_type {
+    () => {
+        "string"
+    };
+    ($ty:ident) => {
+        stringify!($ty)
+    };
+}
+
+/// The arguments of an instruction: fixed-size Borsh fields and, after `then`, at most one string (or `: bytes`).
 macro_rules! args {
-    ($(#[doc = $doc:literal])* pub struct Args { $($(#[doc = $fdoc:literal])* $field:ident : $ty:ty $(as $shown:ident)?,)* } $(then $(#[doc = $tdoc:literal])* $tail:ident)?) => {
+    ($(#[doc = $doc:literal])* pub struct Args { $($(#[doc = $fdoc:literal])* $field:ident : $ty:ty $(as $shown:ident)?,)* } $(then $(#[doc = $tdoc:literal])* $tail:ident $(: $tail_ty:ident)?)?) => {
         /// The arguments of this instruction, as they are on the wire.
         #[repr(C, packed)]
         pub struct Args { $($(#[doc = $fdoc])* pub $field: $ty,)* }
@@ -168,7 +179,7 @@ macro_rules! args {
         pub fn idl_args() -> Vec<$crate::declare::Field> {
             vec![
                 $($crate::declare::Field { name: stringify!($field), ty: idl_type!($ty $(, $shown)?), docs: &[$($fdoc),*] },)*
-                $($crate::declare::Field { name: stringify!($tail), ty: "string", docs: &[$($tdoc),*] },)?
+                $($crate::declare::Field { name: stringify!($tail), ty: tail_type!($($tail_ty)?), docs: &[$($tdoc),*] },)?
             ]
         }
 

@@ -136,6 +136,8 @@ errors! {
     UnexpectedAccount = 6058,
     /// The state would break an invariant
     InvariantViolated = 6059,
+    /// The instructions sysvar is needed here
+    WrongInstructionsSysvar = 6060,
 }
 
 impl From<GovernanceError> for ProgramError {

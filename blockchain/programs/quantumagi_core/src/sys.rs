@@ -83,12 +83,13 @@ impl Pda<'_> {
     }
 
     /// The canonical address and its bump: the highest bump whose address is off the curve
-    /// (`Pubkey::find_program_address`).
+    /// (`Pubkey::find_program_address`). `highest`: every bump above it has been seen to be on the curve.
     ///
-    /// The bump is never taken from the caller: with a lower one, a second account of the same name could exist.
+    /// The bump is never taken from the caller: with a lower one, a second account of the same name could exist, or one
+    /// where nobody looks for it.
     #[inline(never)]
-    pub fn find(&self, program_id: &Address) -> Result<([u8; 32], u8), ProgramError> {
-        let mut bump = u8::MAX;
+    pub fn find(&self, highest: u8, program_id: &Address) -> Result<([u8; 32], u8), ProgramError> {
+        let mut bump = highest;
         loop {
             let address = self.at(bump, program_id);
             if !imp::is_on_curve(&address) {
@@ -99,27 +100,60 @@ impl Pda<'_> {
     }
 }
 
-/// The lamports that make `space` bytes exempt from rent.
-///
-/// Reads the whole sysvar and so is right on both sides of SIMD-0194, which folds the exemption threshold into the
-/// price of a byte (3,480 lamports × 2.0 years before, 6,960 × 1.0 after).
+/// Whether every bump from `lowest` to 255 gives `seeds` (all of them, one after the other) an address on the curve, that is
+/// none that a program can have. `None` where the seeds are too long.
 #[inline(never)]
-pub fn rent_exempt(space: usize) -> Result<u64, ProgramError> {
-    const STORAGE_OVERHEAD: u64 = 128;
-    let mut raw = [0u8; 17];
-    if !imp::rent_sysvar(&mut raw) {
-        return Err(ProgramError::UnsupportedSysvar);
+pub fn all_on_curve(seeds: &[u8], lowest: u8, program_id: &Address) -> Option<bool> {
+    // One slice costs less to hash than five, which matters here because it is done for each bump.
+    let mut bytes = [0u8; 128];
+    let mut len = 0usize;
+    for part in [seeds, &[0], program_id.as_array(), b"ProgramDerivedAddress"] {
+        let end = len.checked_add(part.len())?;
+        bytes.get_mut(len..end)?.copy_from_slice(part);
+        len = end;
     }
-    let [p0, p1, p2, p3, p4, p5, p6, p7, y0, y1, y2, y3, y4, y5, y6, y7, _] = raw;
-    let per_byte = u64::from_le_bytes([p0, p1, p2, p3, p4, p5, p6, p7]);
-    let years = match u64::from_le_bytes([y0, y1, y2, y3, y4, y5, y6, y7]) {
-        0x3FF0_0000_0000_0000 => 1, // 1.0_f64
-        0x4000_0000_0000_0000 => 2, // 2.0_f64
-        _ => return Err(ProgramError::UnsupportedSysvar),
-    };
-    (space as u64)
-        .checked_add(STORAGE_OVERHEAD)
-        .and_then(|bytes| wide::checked_mul(bytes, years))
-        .and_then(|byte_years| wide::checked_mul(per_byte, byte_years))
-        .ok_or(ProgramError::ArithmeticOverflow)
+    for bump in lowest..=u8::MAX {
+        *bytes.get_mut(seeds.len())? = bump;
+        if !imp::is_on_curve(&sha256(&[bytes.get(..len)?])) {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
+/// The price of an account's bytes, from the Rent sysvar.
+pub struct Rent {
+    per_byte: u64,
+    years: u64,
+}
+
+impl Rent {
+    /// Reads the whole sysvar and so is right on both sides of SIMD-0194, which folds the exemption threshold into the
+    /// price of a byte (3,480 lamports × 2.0 years before, 6,960 × 1.0 after).
+    #[inline(never)]
+    pub fn load() -> Result<Self, ProgramError> {
+        let mut raw = [0u8; 17];
+        if !imp::rent_sysvar(&mut raw) {
+            return Err(ProgramError::UnsupportedSysvar);
+        }
+        let [p0, p1, p2, p3, p4, p5, p6, p7, y0, y1, y2, y3, y4, y5, y6, y7, _] = raw;
+        let per_byte = u64::from_le_bytes([p0, p1, p2, p3, p4, p5, p6, p7]);
+        let years = match u64::from_le_bytes([y0, y1, y2, y3, y4, y5, y6, y7]) {
+            0x3FF0_0000_0000_0000 => 1, // 1.0_f64
+            0x4000_0000_0000_0000 => 2, // 2.0_f64
+            _ => return Err(ProgramError::UnsupportedSysvar),
+        };
+        Ok(Self { per_byte, years })
+    }
+
+    /// The lamports that make `space` bytes exempt from rent.
+    #[inline(always)]
+    pub fn exempt(&self, space: usize) -> Result<u64, ProgramError> {
+        const STORAGE_OVERHEAD: u64 = 128;
+        (space as u64)
+            .checked_add(STORAGE_OVERHEAD)
+            .and_then(|bytes| wide::checked_mul(bytes, self.years))
+            .and_then(|byte_years| wide::checked_mul(self.per_byte, byte_years))
+            .ok_or(ProgramError::ArithmeticOverflow)
+    }
 }

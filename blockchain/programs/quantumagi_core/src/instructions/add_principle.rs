@@ -18,6 +18,8 @@ accounts! {
     proposal: WRITABLE | OPTIONAL, [];
     /// The system program.
     system_program: READ, [Program("11111111111111111111111111111111")];
+    /// The instructions sysvar, where `exclude_bumps` stands before this instruction.
+    instructions: OPTIONAL, [Program("Sysvar1nstructions1111111111111111111111111")];
 }
 
 args! {
@@ -35,7 +37,7 @@ args! {
 
 #[inline(never)]
 pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
-    let Accounts { authority, governance, principle, proposal, system_program } = Accounts::parse(ctx, accounts)?;
+    let Accounts { authority, governance, principle, proposal, system_program, instructions } = Accounts::parse(ctx, accounts)?;
     let (args, title) = Args::split(ctx.args)?;
     let (title, title_len) = principles::parse_title(title)?;
     expect_system_program(system_program)?;
@@ -50,7 +52,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
     if index >= MAX_PRINCIPLES {
         return Err(GovernanceError::TooManyPrinciples.into());
     }
-    let bump = new_address(principle, &Pda { tag: b"principle", key: &index.to_le_bytes() }, ctx.program_id)?;
+    let bump = new_address(principle, &Pda { tag: b"principle", key: &index.to_le_bytes() }, instructions, ctx.program_id)?;
     governance.amend(args.constitution_hash)?;
     governance.principle_count = index.checked_add(1).ok_or(ProgramError::ArithmeticOverflow)?;
     governance.active_principles =

@@ -16,6 +16,8 @@ accounts! {
     attestation: WRITABLE, [Const(b"attestation"), Arg("certificate_hash")];
     /// The system program.
     system_program: READ, [Program("11111111111111111111111111111111")];
+    /// The instructions sysvar, where `exclude_bumps` stands before this instruction.
+    instructions: OPTIONAL, [Program("Sysvar1nstructions1111111111111111111111111")];
 }
 
 args! {
@@ -32,7 +34,7 @@ args! {
 
 #[inline(never)]
 pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
-    let Accounts { verifier, governance, attestation, system_program } = Accounts::parse(ctx, accounts)?;
+    let Accounts { verifier, governance, attestation, system_program, instructions } = Accounts::parse(ctx, accounts)?;
     let args = Args::parse(ctx.args)?;
     expect_system_program(system_program)?;
     if args.certificate_hash == [0; 32] || args.content_hash == [0; 32] {
@@ -46,7 +48,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
     }
     let at = now()?;
     let pda = Pda { tag: b"attestation", key: &args.certificate_hash };
-    let bump = new_address(attestation, &pda, ctx.program_id)?;
+    let bump = new_address(attestation, &pda, instructions, ctx.program_id)?;
     Attestation {
         discriminator: Attestation::DISCRIMINATOR,
         certificate_hash: args.certificate_hash,

@@ -22,6 +22,8 @@ accounts! {
     policy: WRITABLE | OPTIONAL, [];
     /// The system program.
     system_program: READ, [Program("11111111111111111111111111111111")];
+    /// The instructions sysvar, where `exclude_bumps` stands before this instruction.
+    instructions: OPTIONAL, [Program("Sysvar1nstructions1111111111111111111111111")];
 }
 
 args! {
@@ -40,7 +42,7 @@ args! {
 
 #[inline(never)]
 pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
-    let Accounts { authority, governance, emergency, policy, system_program } = Accounts::parse(ctx, accounts)?;
+    let Accounts { authority, governance, emergency, policy, system_program, instructions } = Accounts::parse(ctx, accounts)?;
     let args = Args::parse(ctx.args)?;
     expect_system_program(system_program)?;
     let at = now()?;
@@ -57,7 +59,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
     expect_holder(authority, &governance.emergency, GovernanceError::UnauthorizedEmergencyAction)?;
     let index = governance.emergency_count;
     governance.emergency_count = index.checked_add(1).ok_or(ProgramError::ArithmeticOverflow)?;
-    let bump = new_address(emergency, &Pda { tag: b"emergency", key: &index.to_le_bytes() }, ctx.program_id)?;
+    let bump = new_address(emergency, &Pda { tag: b"emergency", key: &index.to_le_bytes() }, instructions, ctx.program_id)?;
     let new = Emergency {
         discriminator: Emergency::DISCRIMINATOR,
         index,

@@ -25,6 +25,8 @@ accounts! {
     emergency: WRITABLE | OPTIONAL, [];
     /// The system program.
     system_program: READ, [Program("11111111111111111111111111111111")];
+    /// The instructions sysvar, where `exclude_bumps` stands before this instruction.
+    instructions: OPTIONAL, [Program("Sysvar1nstructions1111111111111111111111111")];
 }
 
 args! {
@@ -36,14 +38,14 @@ args! {
 
 #[inline(never)]
 pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
-    let Accounts { payer, governance, proposal, policy, attestation, emergency, system_program } =
+    let Accounts { payer, governance, proposal, policy, attestation, emergency, system_program, instructions } =
         Accounts::parse(ctx, accounts)?;
     Args::parse(ctx.args)?;
     expect_system_program(system_program)?;
     let at = now()?;
     let proposal = load_mut!(Proposal, proposal, ctx);
     let governance = load_mut!(Governance, governance, ctx);
-    let mut subject = Subject { payer, policy, attestation, emergency, governance, at };
+    let mut subject = Subject { payer, policy, attestation, emergency, instructions, governance, at };
     match ProposalKind::from_byte(proposal.kind).ok_or(GovernanceError::InvariantViolated)? {
         ProposalKind::Policy => enact_policy(ctx, proposal, &mut subject),
         ProposalKind::Constitution => amend_constitution(ctx, proposal, &mut subject),
@@ -60,6 +62,7 @@ struct Subject<'a> {
     policy: &'a mut AccountView,
     attestation: &'a AccountView,
     emergency: &'a mut AccountView,
+    instructions: &'a AccountView,
     governance: &'a mut Governance,
     at: i64,
 }
@@ -99,7 +102,7 @@ fn enact_policy(ctx: &Ctx<'_>, proposal: &mut Proposal, accounts: &mut Subject<'
         policy.invariant()?;
     } else {
         let pda = Pda { tag: b"policy", key: &proposal.content_hash };
-        let bump = new_address(accounts.policy, &pda, ctx.program_id)?;
+        let bump = new_address(accounts.policy, &pda, accounts.instructions, ctx.program_id)?;
         Policy {
             discriminator: Policy::DISCRIMINATOR,
             content_hash: proposal.content_hash,

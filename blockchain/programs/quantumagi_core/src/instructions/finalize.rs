@@ -4,7 +4,7 @@ use crate::{
     event::ProposalFinalized,
     rules::Standing,
     state::{Account, Governance, Proposal, ProposalStatus},
-    sys::{now, rent_exempt},
+    sys::{now, Rent},
 };
 use pinocchio::{error::ProgramError, AccountView, ProgramResult, Resize};
 
@@ -79,7 +79,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
 #[inline(always)]
 pub fn free_ballots(proposal: &mut AccountView, proposer: &mut AccountView) -> ProgramResult {
     proposal.resize(Proposal::LEN)?;
-    let needed = rent_exempt(Proposal::LEN)?;
+    let needed = Rent::load()?.exempt(Proposal::LEN)?;
     if let Some(freed @ 1..) = proposal.lamports().checked_sub(needed) {
         let sum = proposer.lamports().checked_add(freed).ok_or(ProgramError::ArithmeticOverflow)?;
         proposal.set_lamports(needed);

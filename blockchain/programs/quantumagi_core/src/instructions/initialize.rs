@@ -3,7 +3,7 @@ use crate::{
     error::GovernanceError,
     event::Initialized,
     state::{new_address, Account, Governance, LogAnchor},
-    sys::Pda,
+    sys::{Pda, Rent},
 };
 use pinocchio::{AccountView, Address, ProgramResult};
 
@@ -18,6 +18,8 @@ accounts! {
     anchor: WRITABLE, [Const(b"anchor")];
     /// The system program.
     system_program: READ, [Program("11111111111111111111111111111111")];
+    /// The instructions sysvar, where `exclude_bumps` stands before this instruction.
+    instructions: OPTIONAL, [Program("Sysvar1nstructions1111111111111111111111111")];
 }
 
 args! {
@@ -47,7 +49,7 @@ args! {
 
 #[inline(never)]
 pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
-    let Accounts { payer, governance, anchor, system_program } = Accounts::parse(ctx, accounts)?;
+    let Accounts { payer, governance, anchor, system_program, instructions } = Accounts::parse(ctx, accounts)?;
     let args = Args::parse(ctx.args)?;
     expect_system_program(system_program)?;
     if args.council == ZERO
@@ -63,8 +65,9 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
     }
     Governance::check_parameters(args.voting_period, args.threshold_bp, args.quorum_bp)?;
 
-    let bump = new_address(governance, &Pda { tag: b"governance", key: &[] }, ctx.program_id)?;
-    let anchor_bump = new_address(anchor, &Pda { tag: b"anchor", key: &[] }, ctx.program_id)?;
+    let bump = new_address(governance, &Pda { tag: b"governance", key: &[] }, instructions, ctx.program_id)?;
+    let anchor_bump = new_address(anchor, &Pda { tag: b"anchor", key: &[] }, instructions, ctx.program_id)?;
+    let rent = Rent::load()?;
     Governance {
         discriminator: Governance::DISCRIMINATOR,
         council: args.council.clone(),
@@ -94,7 +97,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         bump,
         reserved: 0,
     }
-    .create(governance, payer, 0, ctx.program_id)?;
+    .create_at_price(&rent, governance, payer, 0, ctx.program_id)?;
     LogAnchor {
         discriminator: LogAnchor::DISCRIMINATOR,
         tree_size: 0,
@@ -104,7 +107,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         bump: anchor_bump,
         reserved: [0; 7],
     }
-    .create(anchor, payer, 0, ctx.program_id)?;
+    .create_at_price(&rent, anchor, payer, 0, ctx.program_id)?;
 
     Initialized {
         council: args.council.clone(),

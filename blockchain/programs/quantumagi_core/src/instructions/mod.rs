@@ -150,6 +150,7 @@ instructions! {
     ratify,
     offer_authority,
     accept_authority,
+    exclude_bumps,
 }
 
 mod authorize;

@@ -19,6 +19,8 @@ accounts! {
     proposal: WRITABLE, [Const(b"proposal"), Account("governance.proposal_count", "Governance")];
     /// The system program.
     system_program: READ, [Program("11111111111111111111111111111111")];
+    /// The instructions sysvar, where `exclude_bumps` stands before this instruction.
+    instructions: OPTIONAL, [Program("Sysvar1nstructions1111111111111111111111111")];
 }
 
 args! {
@@ -37,7 +39,7 @@ args! {
 
 #[inline(never)]
 pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
-    let Accounts { proposer, governance, member, proposal, system_program } = Accounts::parse(ctx, accounts)?;
+    let Accounts { proposer, governance, member, proposal, system_program, instructions } = Accounts::parse(ctx, accounts)?;
     let args = Args::parse(ctx.args)?;
     expect_system_program(system_program)?;
     let kind = ProposalKind::from_byte(args.kind).ok_or(GovernanceError::InvalidProposalKind)?;
@@ -65,7 +67,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
     let ends_at = starts_at.checked_add(voting_period).ok_or(ProgramError::ArithmeticOverflow)?;
 
     let index = governance.proposal_count;
-    let bump = new_address(proposal, &Pda { tag: b"proposal", key: &index.to_le_bytes() }, ctx.program_id)?;
+    let bump = new_address(proposal, &Pda { tag: b"proposal", key: &index.to_le_bytes() }, instructions, ctx.program_id)?;
     governance.proposal_count = index.checked_add(1).ok_or(ProgramError::ArithmeticOverflow)?;
     governance.open_proposals = governance.open_proposals.checked_add(1).ok_or(ProgramError::ArithmeticOverflow)?;
     governance.invariant()?;

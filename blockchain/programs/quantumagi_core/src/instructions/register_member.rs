@@ -19,6 +19,8 @@ accounts! {
     proposal: WRITABLE | OPTIONAL, [];
     /// The system program.
     system_program: READ, [Program("11111111111111111111111111111111")];
+    /// The instructions sysvar, where `exclude_bumps` stands before this instruction.
+    instructions: OPTIONAL, [Program("Sysvar1nstructions1111111111111111111111111")];
 }
 
 args! {
@@ -34,7 +36,7 @@ args! {
 
 #[inline(never)]
 pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
-    let Accounts { authority, governance, member, proposal, system_program } = Accounts::parse(ctx, accounts)?;
+    let Accounts { authority, governance, member, proposal, system_program, instructions } = Accounts::parse(ctx, accounts)?;
     let args = Args::parse(ctx.args)?;
     expect_system_program(system_program)?;
     let weight = args.weight;
@@ -69,7 +71,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         if slot >= MAX_MEMBERS {
             return Err(GovernanceError::TooManyMembers.into());
         }
-        let bump = new_address(member, &Pda { tag: b"member", key: args.wallet.as_array() }, ctx.program_id)?;
+        let bump = new_address(member, &Pda { tag: b"member", key: args.wallet.as_array() }, instructions, ctx.program_id)?;
         governance.member_slots = slot.checked_add(1).ok_or(ProgramError::ArithmeticOverflow)?;
         governance.invariant()?;
         Member {

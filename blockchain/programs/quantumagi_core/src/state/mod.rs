@@ -1,7 +1,8 @@
 //! Accounts: what they hold, and what must hold of it.
 use crate::{
     error::GovernanceError,
-    sys::{rent_exempt, Pda},
+    instructions::exclude_bumps::highest_candidate,
+    sys::{Pda, Rent},
 };
 use pinocchio::{
     account::{Ref, RefMut},
@@ -82,9 +83,23 @@ pub unsafe trait Account: Sized {
         tail: usize,
         program_id: &Address,
     ) -> Result<(), ProgramError> {
+        self.create_at_price(&Rent::load()?, view, payer, tail, program_id)
+    }
+
+    /// As `create`, for more than one account in an instruction.
+    #[inline(always)]
+    fn create_at_price(
+        self,
+        rent: &Rent,
+        view: &mut AccountView,
+        payer: &AccountView,
+        tail: usize,
+        program_id: &Address,
+    ) -> Result<(), ProgramError> {
         let pda = self.pda();
         let space = core::mem::size_of::<Self>().checked_add(tail).ok_or(ProgramError::ArithmeticOverflow)?;
-        create_at(&Creation { view, payer, pda: &pda, bump: self.bump(), space, program_id })?;
+        let lamports = rent.exempt(space)?;
+        create_at(&Creation { view, payer, pda: &pda, bump: self.bump(), space, lamports, program_id })?;
         self.invariant()?;
         let mut data = view.try_borrow_mut()?;
         if data.len() < core::mem::size_of::<Self>() {
@@ -131,9 +146,15 @@ fn check_address_of<T: Account>(view: &AccountView, program_id: &Address) -> Res
 }
 
 /// Finds the canonical bump for `pda` and checks that the account to be created is at that address and is new.
+/// `instructions`: the sysvar, where `exclude_bumps` before this instruction has done part of the search.
 #[inline(always)]
-pub fn new_address(view: &AccountView, pda: &Pda<'_>, program_id: &Address) -> Result<u8, ProgramError> {
-    let (address, bump) = pda.find(program_id)?;
+pub fn new_address(
+    view: &AccountView,
+    pda: &Pda<'_>,
+    instructions: &AccountView,
+    program_id: &Address,
+) -> Result<u8, ProgramError> {
+    let (address, bump) = pda.find(highest_candidate(pda, instructions, program_id)?, program_id)?;
     if !address_eq(&Address::new_from_array(address), view.address()) {
         return Err(GovernanceError::InvalidPda.into());
     }
@@ -149,12 +170,13 @@ struct Creation<'a> {
     pda: &'a Pda<'a>,
     bump: u8,
     space: usize,
+    lamports: u64,
     program_id: &'a Address,
 }
 
 #[inline(never)]
 fn create_at(new: &Creation<'_>) -> Result<(), ProgramError> {
-    let lamports = rent_exempt(new.space)?;
+    let lamports = new.lamports;
     let bump = [new.bump];
     let with_key = [Seed::from(new.pda.tag), Seed::from(new.pda.key), Seed::from(&bump)];
     let signer = [Signer::from(&with_key)];
