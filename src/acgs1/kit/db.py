@@ -3,19 +3,21 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from sqlalchemy import DateTime, MetaData, Select, TypeDecorator, event, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import QueuePool
 from sqlalchemy.types import JSON
 
 from acgs1.kit.errors import InvalidCursor
 from acgs1.kit.home import Home
+from acgs1.kit.pools import Kind, PoolMeter, measured_queue
 from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.tracing import watch_engine
 
@@ -62,8 +64,19 @@ class Database:
     rather than fail half-way.
     """
 
-    def __init__(self, url: str, *, schema: str | None = None, pool_size: int = 8) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str | None = None,
+        pool_size: int = 8,
+        owner: str = "unnamed",
+        pool: Kind = "database",
+    ) -> None:
+        """`owner` and `pool` name the pool in the metrics."""
         parsed = make_url(url)
+        self._pool_size = pool_size
+        self._meter = PoolMeter(owner, pool, pool_size)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.schema = None if self.is_sqlite else schema
         connect_args: dict[str, Any] = {}
@@ -73,6 +86,7 @@ class Database:
             connect_args["server_settings"] = {"search_path": schema}
         self.engine: AsyncEngine = create_async_engine(
             parsed,
+            poolclass=measured_queue(self._meter),
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=10,
@@ -83,15 +97,19 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        queue = cast("QueuePool", self.engine.sync_engine.pool)
+        self._meter.reads(queue.checkedout)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self._writing = async_sessionmaker(self.engine.execution_options(acgs_write=True), expire_on_commit=False)
 
     @classmethod
     def for_service(cls, service: str, settings: PlatformSettings, home: Home) -> "Database":
         """The database that the settings give to `service`."""
+        size = settings.database_pool_size
         if settings.database_url is not None:
-            return cls(settings.database_url.get_secret_value(), schema=f"acgs_{service}")
-        return cls(f"sqlite+aiosqlite:///{home.database(service)}")
+            url = settings.database_url.get_secret_value()
+            return cls(url, schema=f"acgs_{service}", pool_size=size, owner=service)
+        return cls(f"sqlite+aiosqlite:///{home.database(service)}", pool_size=size, owner=service)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncSession]:
@@ -110,6 +128,13 @@ class Database:
         async with self.engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
 
+    async def warm(self) -> None:
+        """Make connections before the first request needs them: half of the pool, at least one."""
+        made = [self.engine.connect() for _ in range(max(1, self._pool_size // 2))]
+        async with AsyncExitStack() as held:
+            for connection in made:
+                await held.enter_async_context(connection)
+
     async def migrate(self, migrations: Path | None) -> None:
         """Bring the schema to the newest revision: the platform's own tables and those of the service in `migrations`."""
         async with self.engine.execution_options(acgs_write=True).begin() as connection:
@@ -122,6 +147,7 @@ class Database:
     async def close(self) -> None:
         # A cancelled shutdown must not leave connections behind.
         await asyncio.shield(self.engine.dispose())
+        self._meter.close()
 
 
 class Store(Generic[R]):

@@ -27,7 +27,22 @@ class PlatformSettings(BaseSettings):
     database_url: SecretStr | None = None
     """`postgresql+asyncpg://...`: one schema per service. Without it, one SQLite file per service under `home`."""
     redis_url: SecretStr | None = None
+    """`redis://...`, `rediss://...` or `unix://...`: the shared cache's upper level. Without it the database is the only one."""
+    database_pool_size: Annotated[int, Field(ge=2, le=200)] = 8
+    """Connections that one service may have to its database; half of them are made at start."""
+    redis_pool_size: Annotated[int, Field(ge=1, le=200)] = 8
+    """Connections of one service to Redis for look-ups; one more listens for invalidations."""
+    http_pool_size: Annotated[int, Field(ge=2, le=1000)] = 64
+    """Connections of one service to all other parts together."""
+    slow_query_ms: Annotated[float, Field(gt=0)] = 100.0
+    """A statement that takes this many milliseconds is captured: see `/api/v1/performance/queries`."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    trace_sample_rate: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Share of the traces beginning here that is recorded; failures always are."""
+    otlp_endpoint: str | None = None
+    """`http://collector:4318/v1/traces`: also send the spans there (OTLP over HTTP, protobuf)."""
+    report_seconds: Annotated[float, Field(gt=0, le=300)] = 5.0
+    """How often every process reports to the monitor."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("http://localhost:3000",),

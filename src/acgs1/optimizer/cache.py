@@ -5,12 +5,13 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from acgs1.core.clock import Clock, SystemClock
 from acgs1.optimizer.guard import GuardedLevel, LevelStats
 from acgs1.optimizer.levels import EVERYTHING, LONGEST_SECONDS, Record, SharedLevel, cache_key, scope, scopes_of
-from acgs1.optimizer.policy import CachePolicy
+from acgs1.optimizer.policy import CachePolicy, seal, unseal
 from acgs1.optimizer.s3fifo import S3Fifo
 
 T = TypeVar("T")
@@ -20,8 +21,12 @@ _log = logging.getLogger(__name__)
 # What a slot costs besides its payload: key, slot, index entries (measured with tracemalloc, rounded up).
 _SLOT_OVERHEAD: Final = 1200
 
-_CLAIM_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 5.0
+# How long an upper level may take to announce what a lower one has announced, before it is told.
+_RELAY_SECONDS: Final = 0.02
+# An upper level's announcement this much earlier than a lower one's is taken for the same.
+_SAME_SECONDS: Final = 0.15
+_ANNOUNCEMENTS: Final = 1024
 
 
 @dataclass(slots=True)
@@ -33,6 +38,12 @@ class OperationStats:
     """
 
     hits: dict[str, int] = field(default_factory=dict[str, int])
+    ages: dict[str, float] = field(default_factory=dict[str, float])
+    """By level: the sum of the ages of the values it answered with, in seconds."""
+    level_seconds: dict[str, float] = field(default_factory=dict[str, float])
+    """By shared level: time spent on reading it."""
+    written_bytes: dict[str, int] = field(default_factory=dict[str, int])
+    """By shared level: bytes handed to it."""
     misses: int = 0
     loads: int = 0
     joined: int = 0
@@ -40,7 +51,9 @@ class OperationStats:
     errors: int = 0
     refreshes: int = 0
     load_seconds: float = 0.0
-    age_seconds: float = 0.0
+    entries: int = 0
+    bytes_held: int = 0
+    evictions: int = 0
 
     @property
     def hit_rate(self) -> float:
@@ -60,6 +73,8 @@ class _Slot:
     refresh_at: float
     expires: float
     stale_until: float
+    weight: int
+    stats: OperationStats
     accesses: int = 0
 
 
@@ -76,7 +91,8 @@ class _Call:
 @dataclass(slots=True, eq=False)
 class _Flight:
     """A load that is under way. `overtaken`: an invalidation came meanwhile, so its value must not be kept.
-    `background`: it goes on though nobody waits. The future gives (what is kept, whether it is handed out as it is)."""
+    `background`: it goes on though nobody waits. `refused`: another process computes the value.
+    The future gives (what is kept, whether it is handed out as it is)."""
 
     call: _Call
     future: "asyncio.Future[tuple[Any, bool]]"
@@ -84,6 +100,7 @@ class _Flight:
     waiters: int = 0
     background: bool = False
     overtaken: bool = False
+    refused: bool = False
 
 
 class IntelligentCache:
@@ -95,6 +112,8 @@ class IntelligentCache:
 
     Nothing here makes a call fail that would succeed without a cache: a level that fails is skipped.
     `start` connects the shared levels (before that, and without any, only process memory is used).
+
+    `claim_seconds`: how long a process that computes a value may hold up others that want it, should it die meanwhile.
     """
 
     def __init__(
@@ -107,13 +126,14 @@ class IntelligentCache:
         rng: random.Random | None = None,
         owner: str = "cache",
         recovery_seconds: float = 1.0,
+        claim_seconds: float = 2.0,
     ) -> None:
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._default = default or CachePolicy()
         self._policies: dict[tuple[str, str], CachePolicy] = {}
         self._stats: dict[tuple[str, str], OperationStats] = {}
-        self._slots: S3Fifo[_Slot] = S3Fifo(max_bytes, on_evict=self._unindex)
+        self._slots: S3Fifo[_Slot] = S3Fifo(max_bytes, on_evict=self._evicted)
         self._by_scope: dict[str, set[str]] = {}
         self._flights: dict[str, _Flight] = {}
         self._levels = [
@@ -121,11 +141,14 @@ class IntelligentCache:
                 level,
                 owner=owner,
                 recovery_seconds=recovery_seconds,
-                heard=lambda name: self._apply([name]),
+                heard=partial(self._heard, index),
                 lost_track=lambda: self._apply([EVERYTHING]),
             )
-            for level in levels
+            for index, level in enumerate(levels)
         ]
+        self._claim_seconds = claim_seconds
+        # By upper level: when it last announced a scope (monotonic seconds); only what a lower one might repeat.
+        self._announced: list[dict[str, float]] = [{} for _ in levels]
         self._epoch = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -153,6 +176,8 @@ class IntelligentCache:
             await guarded.close()
         self._slots.clear()
         self._by_scope.clear()
+        for stats in self._stats.values():
+            stats.entries = stats.bytes_held = 0
 
     async def get(
         self, service: str, operation: str, params: object, *, version: str | None = None, tags: Sequence[str] = ()
@@ -170,7 +195,7 @@ class IntelligentCache:
             if kept is not None:
                 if epoch == self._epoch:
                     self._keep(call, kept, record)
-                _count_hit(call, guarded.level.name)
+                self._count_hit(call, guarded.level.name, record)
                 return self._unpack(call, kept)
         call.stats.misses += 1
         return None
@@ -266,6 +291,11 @@ class IntelligentCache:
         return self._stats
 
     @property
+    def adaptive_ttls(self) -> Mapping[tuple[str, str], float]:
+        """The TTL in seconds that each adaptive rule chooses now, by (service, operation)."""
+        return {name: policy.adaptive.ttl() for name, policy in self._policies.items() if policy.adaptive}
+
+    @property
     def level_stats(self) -> Mapping[str, LevelStats]:
         """Counts by name of the shared level."""
         return {guarded.level.name: guarded.stats for guarded in self._levels}
@@ -294,8 +324,7 @@ class IntelligentCache:
 
     def _serve(self, call: _Call, slot: _Slot) -> Any:
         slot.accesses += 1
-        call.stats.age_seconds += self._clock.monotonic() - slot.loaded
-        _count_hit(call, "local")
+        _count_hit(call.stats, "local", self._clock.monotonic() - slot.loaded)
         return self._unpack(call, slot.value)
 
     def _unpack(self, call: _Call, kept: Any) -> Any:
@@ -342,14 +371,19 @@ class IntelligentCache:
 
     async def _fly(self, flight: _Flight, compute: Callable[[], Awaitable[Any]]) -> None:
         call = flight.call
-        claim: tuple[GuardedLevel, str] | None = None
+        claim: tuple[GuardedLevel, int] | None = None
         try:
             found = await self._read_shared(call)
-            if found is None and call.policy.shared:
-                claim, found = await self._claim_or_await(call)
             if found is not None and self._adopt(flight, *found):
                 return
-            await self._load(flight, compute, found[1] if found else None)
+            if call.policy.shared and self._levels:
+                claim, later = await self._claim_or_await(flight)
+                if later is not None and self._adopt(flight, *later):
+                    return
+                found = later or found
+                if claim is None and flight.refused and not flight.waiters:
+                    return  # another process refreshes it, and nobody waits for it here
+            await self._load(flight, compute, found[1] if found else None, claim)
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait
             call.stats.errors += 1
             self._withdraw(flight)
@@ -377,11 +411,17 @@ class IntelligentCache:
             return False
         if not flight.overtaken:
             self._keep(call, kept, record)
-        _count_hit(call, guarded.level.name)
+        self._count_hit(call, guarded.level.name, record)
         self._land(flight, kept)
         return True
 
-    async def _load(self, flight: _Flight, compute: Callable[[], Awaitable[Any]], stale: Record | None) -> None:
+    async def _load(
+        self,
+        flight: _Flight,
+        compute: Callable[[], Awaitable[Any]],
+        stale: Record | None,
+        claim: tuple[GuardedLevel, int] | None,
+    ) -> None:
         call = flight.call
         # Taken before the computation reads anything: see the invariant in `levels`.
         positions = [guarded.level.position for guarded in self._levels]
@@ -407,7 +447,7 @@ class IntelligentCache:
         record = self._record(call, payload, seconds, self._ttl(call, kept))
         self._keep(call, kept, record)
         self._land(flight, kept)
-        await self._write_shared(call, record, positions)
+        await self._write_shared(call, record, positions, claim)
 
     def _stale(self, call: _Call, record: Record | None) -> Any | None:
         slot = self._slots.peek(call.key)
@@ -418,23 +458,31 @@ class IntelligentCache:
         return None
 
     async def _claim_or_await(
-        self, call: _Call
-    ) -> tuple[tuple[GuardedLevel, str] | None, tuple[GuardedLevel, Record] | None]:
+        self, flight: _Flight
+    ) -> tuple[tuple[GuardedLevel, int] | None, tuple[GuardedLevel, Record] | None]:
         """Claim the right to compute, or wait for the process that has it: the claim, and what it has stored meanwhile.
 
-        The first level that can be reached arbitrates. A claim ends by itself after `_CLAIM_SECONDS`, so that a process
-        which died delays the others at most that long; after it everybody computes.
+        The first level that can be reached arbitrates. A claim ends by itself after `claim_seconds`, so that a process
+        which died delays the others at most that long; nobody waits longer than that, whatever the others do. A process
+        that outlives its claim may still write, but never over what a later holder has written: see `Record.fence`.
         """
+        call = flight.call
         guarded = next((guarded for guarded in self._levels if guarded.usable), None)
-        waited = False
         pause = 0.002
-        deadline = self._clock.monotonic() + _CLAIM_SECONDS
-        while guarded is not None and guarded.usable and self._clock.monotonic() < deadline:
-            token = await guarded.claim(call.key, _CLAIM_SECONDS)
-            if token is not None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._claim_seconds
+        while guarded is not None and guarded.usable and loop.time() < deadline:
+            fence = await guarded.claim(call.key, self._claim_seconds)
+            if fence == 0:
+                return None, None
+            if fence is not None:
                 # Whoever had the claim before may have stored the value since the last look.
-                return (guarded, token), await self._read_shared(call) if waited else None
-            waited = True
+                return (guarded, fence), await self._read_shared(call)
+            if not guarded.usable:
+                break
+            flight.refused = True
+            if flight.background and not flight.waiters:
+                break
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.05)
             found = await self._read_shared(call)
@@ -476,10 +524,13 @@ class IntelligentCache:
             refresh_at=now + left - life * call.policy.refresh_ahead,
             expires=now + left,
             stale_until=now + stale_left,
+            weight=(len(record.payload) if call.policy.weigh is None else call.policy.weigh(kept)) + _SLOT_OVERHEAD,
+            stats=call.stats,
         )
-        weight = len(record.payload) if call.policy.weigh is None else call.policy.weigh(kept)
         self._forget(call.key)
-        if self._slots.set(call.key, slot, weight + _SLOT_OVERHEAD):
+        if self._slots.set(call.key, slot, slot.weight):
+            slot.stats.entries += 1
+            slot.stats.bytes_held += slot.weight
             for name in call.scopes:
                 self._by_scope.setdefault(name, set()).add(call.key)
 
@@ -488,7 +539,13 @@ class IntelligentCache:
         if slot is not None:
             self._unindex(key, slot)
 
+    def _evicted(self, key: str, slot: _Slot) -> None:
+        slot.stats.evictions += 1
+        self._unindex(key, slot)
+
     def _unindex(self, key: str, slot: _Slot) -> None:
+        slot.stats.entries -= 1
+        slot.stats.bytes_held -= slot.weight
         for name in slot.scopes:
             keys = self._by_scope.get(name)
             if keys is not None:
@@ -505,7 +562,10 @@ class IntelligentCache:
             if not guarded.usable:
                 continue
             positions = [upper.level.position for upper in self._levels[:index]]
+            began = self._clock.monotonic()
             record = await guarded.read(call.key, call.scopes)
+            spent = call.stats.level_seconds
+            spent[guarded.level.name] = spent.get(guarded.level.name, 0.0) + self._clock.monotonic() - began
             if record is None:
                 continue
             if record.expires <= self._clock.now().timestamp():
@@ -513,15 +573,31 @@ class IntelligentCache:
                 continue
             for upper, position in zip(self._levels, positions, strict=False):
                 # Positions of different levels do not compare, so the record takes the one from before it was read.
-                await upper.write(call.key, replace(record, position=position))
+                await self._write_level(upper, call, replace(record, position=position, fence=0))
             return guarded, record
         return expired
 
-    async def _write_shared(self, call: _Call, record: Record, positions: Sequence[int]) -> None:
+    async def _write_shared(
+        self,
+        call: _Call,
+        record: Record,
+        positions: Sequence[int],
+        claim: tuple[GuardedLevel, int] | None = None,
+    ) -> None:
         if not call.policy.shared:
             return
         for guarded, position in zip(self._levels, positions, strict=True):
-            await guarded.write(call.key, replace(record, position=position))
+            fence = claim[1] if claim is not None and claim[0] is guarded else 0
+            await self._write_level(guarded, call, replace(record, position=position, fence=fence))
+
+    async def _write_level(self, guarded: GuardedLevel, call: _Call, record: Record) -> None:
+        written, name = call.stats.written_bytes, guarded.level.name
+        if guarded.usable:
+            written[name] = written.get(name, 0) + len(record.payload)
+        await guarded.write(call.key, record)
+
+    def _count_hit(self, call: _Call, level: str, record: Record) -> None:
+        _count_hit(call.stats, level, max(0.0, self._clock.now().timestamp() - record.created))
 
     # -- invalidation --
 
@@ -535,6 +611,28 @@ class IntelligentCache:
         if self._levels:
             self._apply(scopes)
 
+    def _heard(self, index: int, name: str) -> None:
+        """A shared level has announced an invalidation by another process."""
+        self._apply([name])
+        now = self._clock.monotonic()
+        heard = self._announced[index]
+        heard[name] = now
+        if len(heard) > _ANNOUNCEMENTS:
+            del heard[next(iter(heard))]
+        for upper in range(index):
+            task = asyncio.get_running_loop().create_task(self._relay(upper, name, now), name="cache-relay")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _relay(self, upper: int, name: str, since: float) -> None:
+        """Tell an upper level of what a lower one has announced, unless it knows: the process that invalidates may not reach it,
+        or may have died in between, and its old records would be read again and carried on."""
+        await asyncio.sleep(_RELAY_SECONDS)
+        if self._closed or self._announced[upper].get(name, float("-inf")) >= since - _SAME_SECONDS:
+            return
+        await self._levels[upper].invalidate([name])
+        self._apply([name])
+
     def _apply(self, scopes: Sequence[str]) -> None:
         self._epoch += 1
         for name in scopes:
@@ -545,23 +643,24 @@ class IntelligentCache:
                 self._withdraw(flight)
 
 
-def _count_hit(call: _Call, level: str) -> None:
-    call.stats.hits[level] = call.stats.hits.get(level, 0) + 1
+def _count_hit(stats: OperationStats, level: str, age: float) -> None:
+    stats.hits[level] = stats.hits.get(level, 0) + 1
+    stats.ages[level] = stats.ages.get(level, 0.0) + age
 
 
 def _pack(call: _Call, value: Any) -> tuple[Any, bytes] | None:
-    """What process memory and the shared levels keep of `value`; None when it is not to be kept."""
+    """What process memory keeps of `value`, and its bytes for shared levels; None when it is not to be kept."""
     policy = call.policy
     if value is None or (policy.cacheable is not None and not policy.cacheable(value)):
         return None
     if policy.codec is None:
         return value, b""
     try:
-        payload = policy.codec.encode(value)
+        body = policy.codec.encode(value)
     except (TypeError, ValueError) as error:
         _log.error("%s.%s is not cached: its codec refuses it: %s", call.service, call.operation, error)
         return None
-    return (value if policy.hand_out_same else payload), payload
+    return (value if policy.hand_out_same else body), seal(policy.codec, body)
 
 
 def _decode_to_keep(call: _Call, record: Record) -> Any | None:
@@ -569,9 +668,12 @@ def _decode_to_keep(call: _Call, record: Record) -> Any | None:
     codec = call.policy.codec
     if codec is None:  # INVARIANT: what is shared has a codec (CachePolicy refuses anything else)
         return None
+    body = unseal(codec, record.payload)
+    if body is None:
+        return None  # of another release of the code
     try:
-        value = codec.decode(record.payload)
+        value = codec.decode(body)
     except (TypeError, ValueError) as error:
         _log.warning("%s.%s: unreadable shared value ignored: %s", call.service, call.operation, type(error).__name__)
         return None
-    return value if call.policy.hand_out_same else record.payload
+    return value if call.policy.hand_out_same else body

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from acgs1.kit.breaker import CircuitOpenError, Config, State, WindowType, breakers
 from acgs1.kit.tracing import CLIENT, span
 from acgs1.optimizer.batching import BatchClosed, BatchFull, GroupCommit
-from acgs1.optimizer.levels import Record, SharedLevel
+from acgs1.optimizer.levels import EVERYTHING, Record, SharedLevel
 
 T = TypeVar("T")
 
@@ -29,6 +29,7 @@ _BREAKER: Final = Config(
 )
 
 _START_SECONDS: Final = 2.0
+_MOST_OWED: Final = 1000
 
 
 @dataclass(slots=True)
@@ -105,6 +106,8 @@ class GuardedLevel:
         """Deliver the invalidation, or owe it."""
         if not self.usable or await self._call(lambda: _done(self.level.invalidate(scopes))) is None:
             self._owed.update(dict.fromkeys(scopes))
+            if len(self._owed) > _MOST_OWED:
+                self._owed = {EVERYTHING: None}
             self._recover()
 
     async def claim(self, key: str, seconds: float) -> int | None:

@@ -31,6 +31,8 @@ class Record:
     stale_until: float
     load_seconds: float
     position: int
+    fence: int = 0
+    """The claim under which it was computed: of two records the one with the higher fence stays. 0: no claim."""
 
 
 class SharedLevel(Protocol):
@@ -70,11 +72,12 @@ class SharedLevel(Protocol):
         """Make every record that has one of `scopes` invalid, here and in whoever follows the feed."""
         ...
 
-    async def claim(self, key: str, seconds: float) -> str | None:
-        """The right to compute `key` for `seconds`: a token for `release`, or None while another process has it."""
+    async def claim(self, key: str, seconds: float) -> int | None:
+        """The right to compute `key` for `seconds`: a fencing number, higher than any before it; 0 when the level does not
+        arbitrate; None while another process has it."""
         ...
 
-    async def release(self, key: str, token: str) -> None: ...
+    async def release(self, key: str, fence: int) -> None: ...
 
 
 def cache_key(service: str, operation: str, version: str | None, params: object) -> str:

@@ -28,10 +28,26 @@ class CacheCollector(Collector):
         joined = CounterMetricFamily("acgs_cache_joined", "Calls that shared another's load", labels=names)
         stale = CounterMetricFamily("acgs_cache_stale", "Stale values served after a failed load", labels=names)
         errors = CounterMetricFamily("acgs_cache_errors", "Loads that failed with nothing to serve", labels=names)
-        age = CounterMetricFamily("acgs_cache_served_age_seconds", "Sum of the ages of local hits", labels=names)
+        by_level = [*names, "level"]
+        age = CounterMetricFamily(
+            "acgs_cache_served_age_seconds", "Sum of the ages of the values served", labels=by_level
+        )
+        spent = CounterMetricFamily("acgs_cache_level_seconds", "Time spent on reading a shared level", labels=by_level)
+        written = CounterMetricFamily("acgs_cache_written_bytes", "Bytes handed to a shared level", labels=by_level)
+        ratio = GaugeMetricFamily("acgs_cache_hit_ratio", "Calls answered without computing", labels=names)
+        held = GaugeMetricFamily("acgs_cache_held_bytes", "Bytes in process memory", labels=names)
+        entries = GaugeMetricFamily("acgs_cache_held_entries", "Values in process memory", labels=names)
+        evicted = CounterMetricFamily("acgs_cache_held_evictions", "Values that lost their room", labels=names)
+        ttl = GaugeMetricFamily("acgs_cache_ttl_seconds", "The TTL that an adaptive rule chooses now", labels=names)
         for name, stats in self._cache.operations.items():
-            for level, count in stats.hits.items():
-                hits.add_metric([*name, level], count)
+            for family, per_level in (
+                (hits, stats.hits),
+                (age, stats.ages),
+                (spent, stats.level_seconds),
+                (written, stats.written_bytes),
+            ):
+                for level, value in per_level.items():
+                    family.add_metric([*name, level], value)
             for family, value in (
                 (misses, stats.misses),
                 (loads, stats.loads),
@@ -39,10 +55,16 @@ class CacheCollector(Collector):
                 (joined, stats.joined),
                 (stale, stats.stale),
                 (errors, stats.errors),
-                (age, stats.age_seconds),
+                (ratio, stats.hit_rate),
+                (held, stats.bytes_held),
+                (entries, stats.entries),
+                (evicted, stats.evictions),
             ):
                 family.add_metric(list(name), value)
-        yield from (hits, misses, loads, seconds, joined, stale, errors, age)
+        for name, seconds_now in self._cache.adaptive_ttls.items():
+            ttl.add_metric(list(name), seconds_now)
+        yield from (hits, misses, loads, seconds, joined, stale, errors, age, spent, written)
+        yield from (ratio, held, entries, evicted, ttl)
         yield GaugeMetricFamily("acgs_cache_bytes", "Bytes held in process memory", value=self._cache.bytes_held)
         yield GaugeMetricFamily("acgs_cache_entries", "Values held in process memory", value=self._cache.entries)
         yield CounterMetricFamily("acgs_cache_evictions", "Values that lost their room", value=self._cache.evictions)

@@ -3,15 +3,24 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from acgs1.core.canonical import canonical_json
+from acgs1.core.hashing import sha256_hex
 from acgs1.optimizer.levels import LONGEST_SECONDS
 
 V = TypeVar("V")
 
 
 class Codec(Protocol):
-    """Turns a value into the bytes that shared levels keep, and back."""
+    """Turns a value into the bytes that shared levels keep, and back. Equal values give equal bytes."""
+
+    @property
+    def form(self) -> str:
+        """Type and version of the bytes, one line. What was written in another form is a miss: a newer or older release of the
+        code may share the levels."""
+        ...
 
     def encode(self, value: Any) -> bytes: ...
 
@@ -19,28 +28,57 @@ class Codec(Protocol):
 
 
 class JsonCodec:
-    """Plain JSON data."""
+    """Plain JSON data, in canonical form (RFC 8785)."""
+
+    form = "json/1"
 
     def encode(self, value: Any) -> bytes:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return canonical_json(value)
 
     def decode(self, payload: bytes) -> Any:
         return json.loads(payload)
 
 
 class ModelCodec(Generic[V]):
-    """Pydantic types; `type_` is whatever a TypeAdapter takes. What does not fit the type any more is a miss."""
+    """Pydantic types, in canonical JSON; `type_` is whatever a TypeAdapter takes. The form names the type and its JSON schema, so
+    that a model which has changed never reads what the old one wrote."""
 
     def __init__(self, type_: type[V]) -> None:
+        self._type = type_
+        self._form: str | None = None
+
+    @cached_property
+    def _adapter(self) -> Any:
         from pydantic import TypeAdapter
 
-        self._adapter: Any = TypeAdapter(type_)
+        return TypeAdapter(self._type)
+
+    @property
+    def form(self) -> str:
+        if self._form is None:
+            schema = sha256_hex(canonical_json(self._adapter.json_schema()))[:16]
+            self._form = f"model/1 {getattr(self._type, '__qualname__', 'value')} {schema}"
+        return self._form
 
     def encode(self, value: Any) -> bytes:
-        return self._adapter.dump_json(value)
+        return canonical_json(self._adapter.dump_python(value, mode="json"))
 
     def decode(self, payload: bytes) -> Any:
         return self._adapter.validate_json(payload)
+
+
+_SEAL: Final = b"acgs1-cache/1 "
+
+
+def seal(codec: Codec, body: bytes) -> bytes:
+    """What a shared level keeps: the form on a line of its own, then the body."""
+    return b"%s%s\n%s" % (_SEAL, codec.form.encode(), body)
+
+
+def unseal(codec: Codec, payload: bytes) -> bytes | None:
+    """The body; None for what was not sealed in the form of `codec`."""
+    head, _, body = payload.partition(b"\n")
+    return body if head == _SEAL + codec.form.encode() else None
 
 
 class TtlRule(Protocol):

@@ -1,12 +1,13 @@
 """The optimizer inside a service: there for as long as the app lives, handed to routes as a dependency."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request
 
 from acgs1.kit.settings import PlatformSettings
+from acgs1.optimizer.adaptive import AdaptiveTtl
 from acgs1.optimizer.policy import CachePolicy, ModelCodec
 from acgs1.optimizer.service import PerformanceOptimizer
 
@@ -16,7 +17,7 @@ T = TypeVar("T")
 @asynccontextmanager
 async def optimized(app: FastAPI, settings: PlatformSettings, service: str) -> AsyncGenerator[None]:
     """Run an optimizer with the app's own settings and put `Reads` on `app.state.reads`."""
-    optimizer = PerformanceOptimizer(settings)
+    optimizer = PerformanceOptimizer(settings, owner=service)
     await optimizer.initialize()
     app.state.reads = Reads(optimizer, service)
     try:
@@ -33,19 +34,52 @@ class Reads:
         self._service = service
 
     def declare(
-        self, operation: str, answer: type[Any], *, ttl: float, cacheable: Callable[[Any], bool] | None = None
+        self,
+        operation: str,
+        answer: type[Any],
+        *,
+        ttl: float,
+        at_least: float | None = None,
+        stale_if_error: float = 0.0,
+        shared: bool = True,
+        cacheable: Callable[[Any], bool] | None = None,
     ) -> None:
-        """Keep answers of `operation` (immutable models) for `ttl` seconds; `cacheable` says which of them."""
-        policy = CachePolicy(ttl=ttl, codec=ModelCodec(answer), hand_out_same=True, cacheable=cacheable)
+        """Keep answers of `operation` (immutable models) for `ttl` seconds; `cacheable` says which of them.
+
+        With `at_least` the TTL is learned from how often the answers change and are asked for, between `at_least` and `ttl`: the
+        declared bound of staleness stays `ttl`.
+        """
+        policy = CachePolicy(
+            ttl=ttl,
+            codec=ModelCodec(answer),
+            hand_out_same=True,
+            stale_if_error=stale_if_error,
+            shared=shared,
+            cacheable=cacheable,
+            adaptive=None if at_least is None else AdaptiveTtl(shortest=at_least, longest=ttl),
+        )
         self._optimizer.cache.declare(self._service, operation, policy)
 
-    async def get(self, operation: str, params: object, compute: Callable[[], Awaitable[T]]) -> T:
-        """The cached answer, or what `compute` returns. An error is raised and never kept."""
-        return await self._optimizer.cache.get_or_compute(self._service, operation, params, compute)
+    async def get(
+        self,
+        operation: str,
+        params: object,
+        compute: Callable[[], Awaitable[T]],
+        *,
+        version: str | None = None,
+        tags: Sequence[str] = (),
+    ) -> T:
+        """The cached answer, or what `compute` returns. An error is raised and never kept.
 
-    async def forget(self, operation: str) -> None:
-        """Forget every answer of `operation`, here and in the other processes of this service."""
-        await self._optimizer.cache.invalidate(service=self._service, operation=operation)
+        `version`: the hash of the constitution or policy set that the answer depends on; another one never sees it.
+        """
+        return await self._optimizer.cache.get_or_compute(
+            self._service, operation, params, compute, version=version, tags=tags
+        )
+
+    async def forget(self, operation: str | None = None, *, tags: Sequence[str] = ()) -> None:
+        """Forget every answer of `operation`, or of any with one of `tags`: here and in the other processes of this service."""
+        await self._optimizer.cache.invalidate(service=self._service, operation=operation, tags=tags)
 
 
 async def _reads(request: Request) -> Reads:

@@ -1,13 +1,14 @@
-"""What every arrangement of cache levels promises: process memory alone, and with a shared database."""
+"""What every arrangement of cache levels promises: process memory alone, with a shared database, with Redis, with both."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from acgs1.core.canonical import CanonicalError
 from acgs1.core.clock import ManualClock
@@ -16,6 +17,7 @@ from acgs1.optimizer.cache import IntelligentCache
 from acgs1.optimizer.database_level import DatabaseLevel
 from acgs1.optimizer.levels import SharedLevel
 from acgs1.optimizer.policy import CachePolicy
+from redis_server import RedisServer
 
 POLICY = CachePolicy(ttl=10, jitter=0, refresh_ahead=0.2, stale_if_error=5)
 
@@ -49,14 +51,37 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["memory", "database"])
+SHARED = [
+    "database",
+    pytest.param("redis", marks=pytest.mark.redis),
+    pytest.param("redis and database", marks=pytest.mark.redis),
+]
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["memory", *SHARED])
 async def make(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Make]:
     """Makes caches as separate processes would have them: each its own memory, the same shared level."""
     made: list[IntelligentCache] = []
+    server: RedisServer | None = request.getfixturevalue("redis") if "redis" in request.param else None
+    if server is not None:
+        async with Redis.from_url(server.url) as client:
+            await client.flushall()
 
     async def build() -> IntelligentCache:
         levels: list[SharedLevel] = []
-        if request.param == "database":
+        if "redis" in request.param:
+            from acgs1.optimizer.redis_level import RedisLevel
+
+            levels.append(RedisLevel(server.url, timeout=10, silence=10, size=2))
+        if "database" in request.param:
             database = Database(f"sqlite+aiosqlite:///{tmp_path / 'shared.sqlite3'}", pool_size=2)
             levels.append(DatabaseLevel(database, clock=clock, timeout=10, poll_seconds=0.01))
         owner = f"{tmp_path}-{len(made)}"
@@ -268,7 +293,7 @@ async def test_process_memory_stays_within_its_bytes(clock):
     assert len(cache._by_scope) <= 3 + 3 * cache.entries, "evicted values leave no index entries behind"
 
 
-@pytest.mark.parametrize("make", ["database"], indirect=True)
+@pytest.mark.parametrize("make", SHARED, indirect=True)
 class TestAcrossProcesses:
     async def test_what_one_computed_the_other_reads(self, make):
         one, two = await make(), await make()

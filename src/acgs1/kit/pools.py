@@ -1,0 +1,143 @@
+"""Connection pools, measured: how long callers wait for a connection, how many are in use, how often none came free in time."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Literal, cast
+
+import httpx
+from prometheus_client import Counter, Gauge, Histogram
+from sqlalchemy.exc import TimeoutError as NoConnectionInTime
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool.base import PoolProxiedConnection
+
+Kind = Literal["database", "cache_database", "redis", "http"]
+
+POOL_WAIT = Histogram(
+    "acgs_pool_wait_seconds",
+    "Time until a caller had a connection, the making of a new one included",
+    ["service", "pool"],
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 10),
+)
+POOL_IN_USE = Gauge("acgs_pool_in_use", "Connections in use", ["service", "pool"])
+POOL_SIZE = Gauge("acgs_pool_size", "Connections that the pool may have", ["service", "pool"])
+POOL_TIMEOUTS = Counter("acgs_pool_timeouts", "Callers for whom no connection came free in time", ["service", "pool"])
+
+
+class PoolMeter:
+    """The measurements of one pool. Labels are bounded: a part of the system and one of four kinds."""
+
+    def __init__(self, service: str, pool: Kind, size: int) -> None:
+        self.wait = POOL_WAIT.labels(service, pool)
+        self.timeouts = POOL_TIMEOUTS.labels(service, pool)
+        self._in_use = POOL_IN_USE.labels(service, pool)
+        self._size = POOL_SIZE.labels(service, pool)
+        self._size.set(size)
+        self._held = 0
+        self.reads(lambda: self._held)
+
+    def reads(self, in_use: Callable[[], int]) -> None:
+        """Ask `in_use` when the metrics are scraped."""
+        self._in_use.set_function(in_use)
+
+    def close(self) -> None:
+        """The pool is gone."""
+        self._in_use.set_function(int)
+        self._size.set(0)
+
+    @asynccontextmanager
+    async def slot(self, slots: asyncio.Semaphore) -> AsyncGenerator[None]:
+        """One of as many slots as there are connections, for the length of the block."""
+        await self.acquire(slots)
+        try:
+            yield
+        finally:
+            self.release(slots)
+
+    async def acquire(self, slots: asyncio.Semaphore, timeout: float | None = None) -> None:
+        """Take a slot; raises TimeoutError when none came free within `timeout` seconds."""
+        started = time.perf_counter()
+        if slots.locked():
+            try:
+                async with asyncio.timeout(timeout):
+                    await slots.acquire()
+            except TimeoutError:
+                self.timeouts.inc()
+                raise
+        else:
+            await slots.acquire()
+        self._held += 1
+        self.wait.observe(time.perf_counter() - started)
+
+    def release(self, slots: asyncio.Semaphore) -> None:
+        self._held -= 1
+        slots.release()
+
+
+def measured_queue(meter: PoolMeter) -> type[AsyncAdaptedQueuePool]:
+    """SQLAlchemy's queue of connections, timed; for `create_async_engine(poolclass=...)`."""
+
+    class MeasuredQueue(AsyncAdaptedQueuePool):
+        def connect(self) -> PoolProxiedConnection:
+            started = time.perf_counter()
+            try:
+                return super().connect()
+            except NoConnectionInTime:
+                meter.timeouts.inc()
+                raise
+            finally:
+                meter.wait.observe(time.perf_counter() - started)
+
+    return MeasuredQueue
+
+
+class MeasuredTransport(httpx.AsyncBaseTransport):
+    """httpx over at most `size` connections per process. A caller waits for one until its own `pool` timeout.
+
+    An idle connection is kept for `keep_seconds`: the other side must keep it longer, or a request may meet a closed one.
+    """
+
+    def __init__(self, meter: PoolMeter, size: int, keep_seconds: float = 4.0) -> None:
+        self._meter = meter
+        self._slots = asyncio.Semaphore(size)
+        limits = httpx.Limits(max_connections=size, max_keepalive_connections=size, keepalive_expiry=keep_seconds)
+        self._inner = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            await self._meter.acquire(self._slots, request.extensions.get("timeout", {}).get("pool"))
+        except TimeoutError:
+            raise httpx.PoolTimeout("no connection came free in time", request=request) from None
+        try:
+            response = await self._inner.handle_async_request(request)
+        except BaseException:
+            self._meter.release(self._slots)
+            raise
+        body = cast("httpx.AsyncByteStream", response.stream)  # AsyncHTTPTransport makes no other
+        response.stream = _Held(body, lambda: self._meter.release(self._slots))
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+        self._meter.close()
+
+
+class _Held(httpx.AsyncByteStream):
+    """A body that gives its connection back when it is closed."""
+
+    def __init__(self, inner: httpx.AsyncByteStream, release: Callable[[], None]) -> None:
+        self._inner = inner
+        self._release: Callable[[], None] | None = release
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._inner:
+            yield part
+
+    async def aclose(self) -> None:
+        release, self._release = self._release, None
+        try:
+            await self._inner.aclose()
+        finally:
+            if release is not None:
+                release()
