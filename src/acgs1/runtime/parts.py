@@ -1,11 +1,38 @@
 """One part of the system in the process at hand."""
 
 import importlib
+import os
+import shutil
+import signal
+import socket
 import sys
-from typing import Any
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from acgs1.contracts.topology import LEDGER, PARTS, Part
+from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
+
+BACKLOG: Final = 2048
+"""Connections that may wait for a part to accept them."""
+
+SPREAD: Final = signal.SIGUSR1
+"""Tells a worker that another one has come: it then asks for its connections to be made anew, so that they are spread over all."""
+
+_SPREAD_SECONDS: Final = 0.5
+_METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name for it
+
+# What every part, or several of them, import only once they run: found by looking at what a started part had loaded.
+_SHARED: Final = (
+    "alembic.config", "alembic.runtime.environment", "uvicorn", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl",
+    "uvloop", "httptools", "aiosqlite", "anyio._backends._asyncio", "httpcore", "prometheus_client.core", "importlib.resources.readers",
+    "acgs1.ledger.client", "acgs1.ledger.instructions", "acgs1_kernel", "acgs1.optimizer.metrics", "acgs1.optimizer.database_level",
+    "acgs1.services.policy_governance.jobs", "acgs1.services.policy_governance.adapters.ledger",
+    "acgs1.services.integrity.adapters.ledger",
+)  # fmt: skip
 
 
 def preload() -> None:
@@ -17,33 +44,74 @@ def preload() -> None:
 
     for part in PARTS:
         importlib.import_module(part.module)
-    for module in ("alembic.config", "alembic.runtime.environment", "uvicorn", "uvloop", "httptools", "aiosqlite"):
-        importlib.import_module(module)
-    for module in ("acgs1.ledger.client", "acgs1.ledger.instructions", "acgs1_kernel"):
+    for module in _SHARED:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()
 
 
-def run(part: Part, settings: PlatformSettings) -> int:
-    """Serve `part` until SIGTERM; the process's exit status."""
+def share_metrics(home: Home) -> None:
+    """Let every process of a part count into files that `/metrics` adds up, because any of them may answer it. Call before `preload`."""
+    if "prometheus_client" in sys.modules:
+        raise RuntimeError("prometheus_client chooses how it counts when it is imported; it is imported already")
+    folder = home.run / "metrics"
+    # Of processes that are gone.
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in PARTS:
+        (folder / part.name).mkdir(parents=True, mode=0o700)
+    os.environ[_METRICS] = str(folder)
+
+
+class _Spreading:
+    """The application, whose answers close their connections for half a second after `SPREAD`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._until = 0.0
+        signal.signal(SPREAD, self._begin)
+
+    def _begin(self, *_: object) -> None:
+        self._until = time.monotonic() + _SPREAD_SECONDS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or time.monotonic() >= self._until:
+            await self._app(scope, receive, send)
+            return
+
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receive, closing)
+
+
+def run(part: Part, settings: PlatformSettings, listener: socket.socket | None = None) -> int:
+    """Serve `part` until SIGTERM, on `listener` where one is given (the ledger opens its own ports); the process's exit status."""
     if part is LEDGER:
         return _run_ledger(settings)
     import uvicorn
 
     module: Any = importlib.import_module(part.module)
+    if _METRICS in os.environ:
+        os.environ[_METRICS] = str(Path(os.environ[_METRICS]) / part.name)
     config = uvicorn.Config(
-        module.create_app(settings),
+        _Spreading(module.create_app(settings)),
         host=settings.host,
         port=settings.port(part.name),
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=3,
-        backlog=2048,
+        backlog=BACKLOG,
+        # Named, so that uvicorn does not look for what else is installed.
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
     )
     server = uvicorn.Server(config)
-    server.run()
+    server.run([listener] if listener is not None else None)
     return 0 if server.started else 1
 
 

@@ -5,10 +5,11 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -19,11 +20,14 @@ from acgs1.kit.home import Home, write_private_json
 from acgs1.kit.settings import PlatformSettings
 from acgs1.runtime import parts
 from acgs1.runtime.ports import holder
+from acgs1.runtime.scaling import Bounds, Rule, Scaler, processor_seconds
 
 _STOP_SECONDS: Final = 4.5
 _FIRST_BACKOFF: Final = 0.2
 _LONGEST_BACKOFF: Final = 10.0
 _STEADY_SECONDS: Final = 20.0
+_QUEUE_SECONDS: Final = 1.0
+"""For how long new connections may wait for a part that is being brought back."""
 _PR_SET_PDEATHSIG: Final = 1
 
 Report = Callable[[str, str], None]
@@ -35,23 +39,59 @@ class CannotStart(Exception):
 
 
 @dataclass(slots=True)
-class _Child:
-    part: Part
+class _Worker:
+    """One process of a part, and what is to come after it. Number 0 is always there."""
+
+    number: int
     pid: int | None = None
     started: float = 0.0
     restarts: int = 0
     failures: int = 0
     restart_at: float | None = None
+    retiring: bool = False
+    sampled: tuple[float, float] | None = None
+    """When its processor time was last read (monotonic), and what it was."""
+
+
+class _Service:
+    """A part, its listening socket and its workers.
+
+    The supervisor holds the socket too, so while a worker is replaced new connections wait in its queue rather than being refused. It
+    begins to listen when the first worker is ready.
+    """
+
+    def __init__(self, part: Part, least: int, scaler: Scaler | None) -> None:
+        self.part = part
+        self.scaler = scaler
+        self.workers = [_Worker(number) for number in range(least)]
+        self.listener: socket.socket | None = None
+        self.sampled = 0.0
+
+    @property
+    def active(self) -> list[_Worker]:
+        return [worker for worker in self.workers if not worker.retiring]
 
 
 class Supervisor:
     """Owns the processes of all parts. Build it in a process that has started no thread."""
 
-    def __init__(self, settings: PlatformSettings, report: Report, which: tuple[Part, ...] = PARTS) -> None:
+    def __init__(
+        self,
+        settings: PlatformSettings,
+        report: Report,
+        which: tuple[Part, ...] = PARTS,
+        *,
+        workers: Mapping[str, Bounds] | None = None,
+        rule: Rule | None = None,
+    ) -> None:
+        """`workers` gives bounds to the parts that may have more than one process; `rule` chooses between the bounds."""
         self._settings = settings
         self._home = Home(settings.home)
         self._report = report
-        self._children = {part.name: _Child(part) for part in which}
+        self._rule = rule or Rule()
+        bounds = workers or {}
+        self._many = any(b.most > 1 for b in bounds.values())
+        self._services = {part.name: self._service(part, bounds.get(part.name, Bounds())) for part in which}
         self._lock = (self._home.run / "supervisor.lock").open("a")
         self._waited = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
         self.asked_to_stop = False
@@ -62,19 +102,24 @@ class Supervisor:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise CannotStart(f"another supervisor runs on `{self._home.root}`; `acgs1 status` shows it") from None
-        for child in self._children.values():
-            self._expect_free(child.part)
+        for service in self._services.values():
+            self._expect_free(service.part)
+        for service in self._services.values():
+            self._bind(service)
+        if self._many:
+            parts.share_metrics(self._home)
         # The secrets of all parts exist before any part looks for its own.
         self._home.service_secret_hashes()
         signal.pthread_sigmask(signal.SIG_BLOCK, self._waited)
         # The ledger shares little with the others and they look for it at once, so it starts while they are being loaded.
-        first = self._children.get(LEDGER.name)
+        first = self._services.get(LEDGER.name)
         if first is not None:
-            self._fork(first)
+            self._fork(first, first.workers[0])
         parts.preload()
-        for child in self._children.values():
-            if child is not first:
-                self._fork(child)
+        for service in self._services.values():
+            for worker in service.workers:
+                if service is not first:
+                    self._fork(service, worker)
 
     def wait_until_healthy(self, seconds: float) -> list[str]:
         """Tend the processes until every part has answered once that it is healthy, for at most `seconds`, or until `asked_to_stop`.
@@ -82,89 +127,164 @@ class Supervisor:
         Returns the parts that have not. They are tended like the others: a part may be waiting for something outside.
         """
         deadline = time.monotonic() + seconds
-        waiting = dict(self._children)
+        waiting = list(self._services)
         while waiting and time.monotonic() < deadline:
             if self._tend(0.1):
                 break
             for name in list(waiting):
                 if is_healthy(self._settings.host, self._settings.port(name)):
                     self._report(name, "healthy")
-                    del waiting[name]
+                    waiting.remove(name)
         return sorted(waiting)
 
     def run(self) -> None:
         """Tend the processes until SIGTERM or SIGINT, then stop them all within five seconds."""
         while not self._tend(1.0):
-            pass
+            self._scale()
         self.stop()
 
     def stop(self) -> None:
-        """SIGTERM to every part, SIGKILL to what is left after 4.5 s."""
-        for child in self._children.values():
-            child.restart_at = None
-            self._signal(child, signal.SIGTERM)
+        """SIGTERM to every process, SIGKILL to what is left after 4.5 s."""
+        for service, worker in self._all():
+            worker.restart_at = None
+            self._signal(worker, signal.SIGTERM)
+            self._close(service)
         deadline = time.monotonic() + _STOP_SECONDS
-        while any(child.pid for child in self._children.values()):
+        while any(worker.pid for _, worker in self._all()):
             signal.sigtimedwait({signal.SIGCHLD}, 0.05)
             self._reap()
             if time.monotonic() > deadline:
-                for child in self._children.values():
-                    self._signal(child, signal.SIGKILL)
+                for _, worker in self._all():
+                    self._signal(worker, signal.SIGKILL)
         (self._home.run / "supervisor.json").unlink(missing_ok=True)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._waited)
 
+    # --- bringing back ---
+
     def _tend(self, seconds: float) -> bool:
         """Wait for a signal for at most `seconds`, bring back what died; True when asked to stop."""
-        due = min((c.restart_at for c in self._children.values() if c.restart_at), default=None)
+        due = min((w.restart_at for _, w in self._all() if w.restart_at is not None), default=None)
         timeout = seconds if due is None else max(0.0, min(seconds, due - time.monotonic()))
         received = signal.sigtimedwait(self._waited, timeout)
         # Only these two: a process that was stopped and continued gets a siginfo with nothing in it.
         if received is not None and received.si_signo in {signal.SIGTERM, signal.SIGINT}:
             self.asked_to_stop = True
             return True
-        for child, status in self._reap():
-            self._schedule(child, status)
+        for service, worker, status in self._reap():
+            if worker.retiring:
+                service.workers.remove(worker)
+                self._write_state()
+            else:
+                self._schedule(service, worker, status)
         now = time.monotonic()
-        for child in self._children.values():
-            if child.restart_at is not None and child.restart_at <= now:
-                child.restart_at = None
-                child.restarts += 1
-                self._fork(child)
-                self._report(child.part.name, "restarted")
+        for service, worker in self._all():
+            if worker.restart_at is not None and worker.restart_at <= now:
+                worker.restart_at = None
+                if service.listener is None and service.part is not LEDGER:
+                    self._bind_again(service, worker)
+                if worker.restart_at is None:
+                    worker.restarts += 1
+                    self._fork(service, worker)
+                    self._report(service.part.name, "restarted")
         return False
 
-    def _reap(self) -> list[tuple[_Child, int]]:
-        ended: list[tuple[_Child, int]] = []
-        for child in self._children.values():
-            if child.pid is not None:
-                pid, status = os.waitpid(child.pid, os.WNOHANG)
+    def _reap(self) -> list[tuple[_Service, _Worker, int]]:
+        ended: list[tuple[_Service, _Worker, int]] = []
+        for service, worker in self._all():
+            if worker.pid is not None:
+                pid, status = os.waitpid(worker.pid, os.WNOHANG)
                 if pid:
-                    child.pid = None
-                    ended.append((child, os.waitstatus_to_exitcode(status)))
+                    worker.pid, worker.sampled = None, None
+                    ended.append((service, worker, os.waitstatus_to_exitcode(status)))
         return ended
 
-    def _schedule(self, child: _Child, status: int) -> None:
-        """Back off: 0.2 s, doubled with each failure in a row, at most 10 s."""
+    def _schedule(self, service: _Service, worker: _Worker, status: int) -> None:
+        """At once where it had run steadily; else after 0.2 s, doubled with each failure in a row, at most 10 s."""
         now = time.monotonic()
-        child.failures = 1 if now - child.started > _STEADY_SECONDS else child.failures + 1
-        pause = min(_FIRST_BACKOFF * 2 ** (child.failures - 1), _LONGEST_BACKOFF)
-        child.restart_at = now + pause
+        worker.failures = 1 if now - worker.started > _STEADY_SECONDS else worker.failures + 1
+        pause = min(_FIRST_BACKOFF * 2 ** (worker.failures - 2), _LONGEST_BACKOFF) if worker.failures > 1 else 0.0
+        worker.restart_at = now + pause
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        log = self._home.logs / f"{child.part.name}.log"
-        self._report(child.part.name, f"{how}; again in {pause:g} s (see {log})")
+        log = self._home.logs / f"{service.part.name}.log"
+        self._report(service.part.name, f"{how}; again {f'in {pause:g} s' if pause else 'at once'} (see {log})")
+        if pause > _QUEUE_SECONDS and not any(other.pid for other in service.workers):
+            # Nobody would answer for a while: callers are better told so at once than left waiting in the queue.
+            self._close(service)
         self._write_state()
 
-    def _fork(self, child: _Child) -> None:
+    def _bind_again(self, service: _Service, worker: _Worker) -> None:
+        """Listen again after `_close`; where somebody has taken the port meanwhile, try again later."""
+        try:
+            self._bind(service)
+        except OSError as error:
+            worker.restart_at = time.monotonic() + _LONGEST_BACKOFF
+            self._report(service.part.name, f"its port cannot be bound ({error}); again in {_LONGEST_BACKOFF:g} s")
+
+    # --- more and fewer workers ---
+
+    def _scale(self) -> None:
+        """Measure every service with bounds and bring it one step nearer to the number of workers that the rule wants."""
+        now = time.monotonic()
+        for service in self._services.values():
+            if service.scaler is None or now - service.sampled < self._rule.sample_seconds:
+                continue
+            service.sampled = now
+            utilisation = self._utilisation(service, now)
+            if utilisation is None:
+                continue
+            active = service.active
+            wanted = service.scaler.decide(now, len(active), utilisation)
+            if wanted > len(active):
+                self._add(service, utilisation)
+            elif wanted < len(active):
+                self._retire(service, utilisation)
+
+    def _utilisation(self, service: _Service, now: float) -> float | None:
+        """Cores that each worker used on average since the last measurement; None while one of them is starting."""
+        used: list[float] = []
+        for worker in service.active:
+            seconds = None if worker.pid is None else processor_seconds(worker.pid)
+            if seconds is None:
+                worker.sampled = None
+                continue
+            last, worker.sampled = worker.sampled, (now, seconds)
+            if last is not None and now > last[0] and now - worker.started >= self._rule.settle_seconds:
+                used.append((seconds - last[1]) / (now - last[0]))
+        return sum(used) / len(used) if len(used) == len(service.active) else None
+
+    def _add(self, service: _Service, utilisation: float) -> None:
+        taken = {worker.number for worker in service.workers}
+        worker = _Worker(next(number for number in range(len(taken) + 1) if number not in taken))
+        service.workers.append(worker)
+        self._fork(service, worker)
+        # Connections stay with the worker that accepted them: without this the new one would get new clients only.
+        for other in service.active:
+            if other is not worker:
+                self._signal(other, parts.SPREAD)
+        self._report(service.part.name, f"{len(service.active)} workers (each used {utilisation:.2f} cores)")
+
+    def _retire(self, service: _Service, utilisation: float) -> None:
+        worker = max(service.active, key=lambda w: w.number)
+        worker.retiring = True
+        if worker.pid is None:
+            service.workers.remove(worker)
+        self._signal(worker, signal.SIGTERM)
+        self._write_state()
+        self._report(service.part.name, f"{len(service.active)} workers (each used {utilisation:.2f} cores)")
+
+    # --- processes ---
+
+    def _fork(self, service: _Service, worker: _Worker) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become(child.part, parent)
-        child.pid, child.started = pid, time.monotonic()
+            self._become(service, worker, parent)
+        worker.pid, worker.started = pid, time.monotonic()
         self._write_state()
 
-    def _become(self, part: Part, parent: int) -> None:
+    def _become(self, service: _Service, worker: _Worker, parent: int) -> None:
         """The child's life: never returns."""
         status = 1
         try:
@@ -175,12 +295,16 @@ class Supervisor:
             # Ctrl-C in a terminal reaches the whole group; the supervisor alone decides what it means.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._waited)
-            log = os.open(self._home.logs / f"{part.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            log = os.open(self._home.logs / f"{service.part.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.close(log)
             self._lock.close()
-            status = parts.run(part, self._settings)
+            for other in self._services.values():
+                if other is not service:
+                    self._close(other)
+            os.environ["ACGS_WORKER"] = str(worker.number)
+            status = parts.run(service.part, self._settings, service.listener)
         except BaseException:  # noqa: BLE001 - whatever it was, it goes into the part's log and ends this process
             traceback.print_exc()
         finally:
@@ -188,9 +312,29 @@ class Supervisor:
             sys.stderr.flush()
             os._exit(status)
 
-    def _signal(self, child: _Child, number: int) -> None:
-        if child.pid is not None:
-            os.kill(child.pid, number)
+    def _service(self, part: Part, bounds: Bounds) -> _Service:
+        scaler = Scaler(bounds, self._rule) if bounds.most > bounds.least else None
+        return _Service(part, bounds.least, scaler)
+
+    def _all(self) -> list[tuple[_Service, _Worker]]:
+        return [(service, worker) for service in self._services.values() for worker in service.workers]
+
+    def _signal(self, worker: _Worker, number: int) -> None:
+        if worker.pid is not None:
+            os.kill(worker.pid, number)
+
+    def _bind(self, service: _Service) -> None:
+        """Take the port, without listening on it yet. The ledger opens its own."""
+        if service.part is not LEDGER:
+            listener = socket.socket(socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((self._settings.host, self._settings.port(service.part.name)))
+            service.listener = listener
+
+    def _close(self, service: _Service) -> None:
+        if service.listener is not None:
+            service.listener.close()
+            service.listener = None
 
     def _expect_free(self, part: Part) -> None:
         port = self._settings.port(part.name)
@@ -202,13 +346,20 @@ class Supervisor:
     def _write_state(self) -> None:
         state = {
             "pid": os.getpid(),
-            "parts": {name: {"pid": c.pid, "restarts": c.restarts} for name, c in self._children.items()},
+            "parts": {
+                name: {
+                    "pid": service.workers[0].pid,
+                    "restarts": sum(worker.restarts for worker in service.workers),
+                    "workers": {str(worker.number): worker.pid for worker in service.active},
+                }
+                for name, service in self._services.items()
+            },
         }
         write_private_json(self._home.run / "supervisor.json", state)
 
 
 def supervised(home: Path) -> dict[str, Any] | None:
-    """The state of the supervisor that runs on `home` (`pid`, and `pid` and `restarts` per part), or None when none does."""
+    """The state of the supervisor that runs on `home` (`pid`, and `pid`, `restarts` and `workers` per part), or None when none does."""
     lock = home / "run" / "supervisor.lock"
     if not lock.exists():
         return None
