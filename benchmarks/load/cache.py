@@ -26,11 +26,14 @@ async def counts(settings: PlatformSettings, token: str) -> Counts:
     return found
 
 
-def rate(before: Counts, after: Counts) -> float | None:
-    """Share of look-ups during the load that a cache answered; None when there was no look-up to speak of."""
-    hits = misses = 0
+def rates(before: Counts, after: Counts) -> dict[str, float]:
+    """Share of look-ups during the load that a cache answered, by service and for `all`; absent where there was no look-up."""
+    shares: dict[str, float] = {}
+    whole: Counter[str] = Counter()
     for service, now in after.items():
         was = before.get(service, Counter())
-        hits += now["hits"] - was["hits"]
-        misses += now["misses"] - was["misses"]
-    return hits / (hits + misses) if hits + misses else None
+        done = Counter({word: now[word] - was[word] for word in ("hits", "misses")})
+        whole += done
+        if sum(done.values()):
+            shares[service] = done["hits"] / sum(done.values())
+    return {**shares, "all": whole["hits"] / sum(whole.values())} if sum(whole.values()) else shares

@@ -7,13 +7,9 @@ machine under test would be measured along with the system.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import httptools
-
-Done = Callable[[int, bytes, str | None], None]
-"""Hears the status, the body, and why there was no answer (None when there was one)."""
 
 # Servers close idle connections (uvicorn after 5 s); a request must not race with that.
 _REUSABLE_SECONDS = 3.0
@@ -40,26 +36,27 @@ def encode(
 
 
 class Exchange:
-    """One request and its answer. `done` is called exactly once, after at most `seconds`; `sent` is when the bytes were handed to a
-    connection (monotonic), or None when they never were."""
+    """One request and its answer. `done` is called exactly once; `sent` is when the bytes were handed to a connection (monotonic), or None
+    when they never were. Whoever sends it calls `late` when it has waited long enough."""
 
-    __slots__ = ("_done", "_timer", "connection", "data", "finished", "sent")
+    __slots__ = ("connection", "data", "finished", "sent")
 
-    def __init__(self, data: bytes, seconds: float, done: Done) -> None:
+    def __init__(self, data: bytes) -> None:
         self.data = data
-        self._done = done
         self.sent: float | None = None
         self.finished = False
         self.connection: _Connection | None = None
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._late, seconds)
+
+    def done(self, status: int, body: bytes, failure: str | None) -> None:
+        """Hears the status, the body, and why there was no answer (None when there was one)."""
+        raise NotImplementedError
 
     def finish(self, status: int, body: bytes, failure: str | None) -> None:
         if not self.finished:
             self.finished = True
-            self._timer.cancel()
-            self._done(status, body, failure)
+            self.done(status, body, failure)
 
-    def _late(self, seconds: float) -> None:
+    def late(self, seconds: float) -> None:
         connection = self.connection
         self.finish(0, b"", f"no answer within {seconds:g} s")
         if connection is not None:

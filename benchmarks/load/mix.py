@@ -33,13 +33,20 @@ class Kind:
     make: Make
     share: float = 0.0
     per_second: float = 0.0
+    repeatable: bool = True
+    """Whether a client may send it again without knowing what became of the first one."""
+
+
+Repeatable = frozenset({0, 502, 503, 504})
+"""What a client that retries once takes for a reason to: no answer at all (0), or a status that says `not now`."""
 
 
 @dataclass(slots=True)
 class Record:
-    """What the answers leave behind: ids of acknowledged decisions, with the answer given."""
+    """What the answers leave behind: ids of acknowledged decisions with the answer given, and where what was made can be found."""
 
     decisions: dict[str, bool] = field(default_factory=dict)
+    made: list[tuple[str, str]] = field(default_factory=list)
 
 
 BALLOTS_PER_SECOND = 0.125
@@ -88,12 +95,13 @@ def build(scene: Scene, record: Record) -> list[Kind]:
         Kind("run", "evolutionary_computation", "one finished run",
              document("evolutionary_computation", f"/api/v1/runs/{run.id}"), share=3),
         Kind("verify", "formal_verification", "two policies proved or refuted against one principle (a real verification, in turn "
-             "right and wrong)", _verify(scene), per_second=0.5),
-        Kind("new-draft", "governance_synthesis", "policies drafted from one principle, kept and logged", _new_draft(scene), per_second=1),
-        Kind("new-run", "evolutionary_computation", "a search of one threshold over ten labels, under proof", _new_run(scene),
-             per_second=0.1),
+             "right and wrong)", _verify(scene, record), per_second=0.5),
+        Kind("new-draft", "governance_synthesis", "policies drafted from one principle, kept and logged",
+             _new_draft(scene, record), per_second=1),
+        Kind("new-run", "evolutionary_computation", "a search of one threshold over ten labels, under proof", _new_run(scene, record),
+             per_second=0.1, repeatable=False),
         Kind("ballot", "policy_governance", "a member's vote: a signed transaction on the ledger, and an entry of the log",
-             _ballot(scene), per_second=BALLOTS_PER_SECOND),
+             _ballot(scene), per_second=BALLOTS_PER_SECOND, repeatable=False),
     ]  # fmt: skip
     assert abs(sum(kind.share for kind in kinds) - 100) < 1e-9
     return kinds
@@ -130,6 +138,8 @@ def _decisions(agents: list[Agent], cases: list[Case], record: Record) -> Make:
     def rule(case: Case) -> Check:
         def right(answer: dict[str, Any]) -> str | None:
             context = answer["context"]
+            if context["reason"] == "not_recorded":
+                return "not recorded, so not allowed"
             record.decisions[context["evaluation_id"]] = answer["decision"]
             if answer["decision"] is not case.allowed:
                 return f"{case.name} decided {answer['decision']}, right is {case.allowed} ({context['reason']})"
@@ -261,11 +271,12 @@ def _checkpoint(scene: Scene) -> Make:
     return lambda _, __: made
 
 
-def _verify(scene: Scene) -> Make:
+def _verify(scene: Scene, record: Record) -> Make:
     constitution = scene.constitution.model_dump(mode="json")
 
     def made(policies: str, verdict: str) -> tuple[bytes, Check]:
         def right(report: dict[str, Any]) -> str | None:
+            record.made.append(("formal_verification", f"/api/v1/verifications/{report['id']}"))
             if report["verdict"] != verdict or not report["obligations"]:
                 return (
                     f"verdict `{report['verdict']}` of {len(report['obligations'])} obligations, right is `{verdict}`"
@@ -278,8 +289,9 @@ def _verify(scene: Scene) -> Make:
     return _alternating([made(GOOD, "proved"), made(BAD, "refuted")])
 
 
-def _new_draft(scene: Scene) -> Make:
+def _new_draft(scene: Scene, record: Record) -> Make:
     def right(draft: dict[str, Any]) -> str | None:
+        record.made.append(("governance_synthesis", f"/api/v1/drafts/{draft['id']}"))
         return (
             None if draft["policies_hash"] == scene.draft.policies_hash else "the same principle became other policies"
         )
@@ -289,12 +301,13 @@ def _new_draft(scene: Scene) -> Make:
     return lambda _, __: made
 
 
-def _new_run(scene: Scene) -> Make:
+def _new_run(scene: Scene, record: Record) -> Make:
     labels = scene.run_labels[:10]
     name, _ = next(iter(scene.run.baseline.items()))
     policy, _, attribute = name.partition("/")
 
     def right(run: dict[str, Any]) -> str | None:
+        record.made.append(("evolutionary_computation", f"/api/v1/runs/{run['id']}"))
         return (
             None
             if run["outcomes"] == len(labels) and list(run["baseline"]) == [name]

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import httpx
+from benchmarks.load.mix import Record
 from benchmarks.load.scene import Scene
 
 from acgs1.contracts.common import Page
 from acgs1.contracts.integrity import Entry
-from acgs1.runtime.api import Api
+from acgs1.runtime.api import Api, ApiProblem
 
 _DEADLINE_SECONDS = 120.0
 
@@ -18,7 +19,8 @@ _DEADLINE_SECONDS = 120.0
 @dataclass(frozen=True, slots=True)
 class Kept:
     """`missing` and `different` hold ids of acknowledged decisions; `unacknowledged` counts entries whose answer never arrived or was
-    somebody else's. `seconds` is how long after the end of the load the log had them all."""
+    somebody else's. `seconds` is how long after the end of the load the log had them all. `made` counts drafts, verifications and runs that
+    were acknowledged, `lost` names those that their service does not know any more."""
 
     acknowledged: int
     logged: int
@@ -26,10 +28,14 @@ class Kept:
     different: list[str]
     unacknowledged: int
     seconds: float
+    made: int
+    lost: list[str]
 
 
-async def check(scene: Scene, since: datetime, decisions: dict[str, bool]) -> Kept:
-    """Read the log's `decision.made` entries since the start of the load until all of `decisions` are there, for at most two minutes."""
+async def check(scene: Scene, since: datetime, record: Record) -> Kept:
+    """Read the log's `decision.made` entries since the start of the load until all acknowledged decisions are there, for at most two
+    minutes; then ask for everything else that was made."""
+    decisions = record.decisions
     started = time.monotonic()
     logged: dict[str, bool] = {}
     async with httpx.AsyncClient(timeout=30.0, trust_env=False) as http:
@@ -40,14 +46,28 @@ async def check(scene: Scene, since: datetime, decisions: dict[str, bool]) -> Ke
             if not missing or time.monotonic() - started > _DEADLINE_SECONDS:
                 break
             await asyncio.sleep(0.5)
+        seconds = time.monotonic() - started
+        lost = [path for part, path in record.made if not await _found(desk, part, path)]
     return Kept(
         acknowledged=len(decisions),
         logged=len(logged),
         missing=sorted(missing),
         different=sorted(i for i, allowed in decisions.items() if logged.get(i, allowed) is not allowed),
         unacknowledged=len(logged.keys() - decisions.keys()),
-        seconds=round(time.monotonic() - started, 2),
+        seconds=round(seconds, 2),
+        made=len(record.made),
+        lost=lost,
     )
+
+
+async def _found(desk: Api, part: str, path: str) -> bool:
+    try:
+        await desk.call("GET", part, path)
+    except ApiProblem as problem:
+        if problem.problem.status == 404:
+            return False
+        raise
+    return True
 
 
 async def _read_newer(desk: Api, since: datetime, logged: dict[str, bool]) -> None:

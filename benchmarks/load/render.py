@@ -47,7 +47,7 @@ def summary(result: Result) -> str:
     slow = [name for name, row in load["services"].items() if row["latency"] is None or row["latency"]["p95_ms"] > 50]
     out += [
         f"{_mark(not slow)} All services meet 50ms target (P95)" + (f": not {', '.join(slow)}" if slow else ""),
-        f"{_least(load['uptime'], PLAN['uptime'])} Uptime as users saw it, worst service: {_percent(load['uptime'])}",
+        _uptime(result["faults"]),
         f"{_least(result['cache'], PLAN['cache'])} Cache effectiveness: {_percent(result['cache'])}",
         "",
         f"Load: {asked['users']} users, {asked['rate']:g}/s for {asked['seconds']:g} s after {asked['warm_up']:g} s of warm-up, seed {asked['seed']}",
@@ -68,11 +68,9 @@ def summary(result: Result) -> str:
         figures = f"{of['p50_ms']:9.1f}{of['p95_ms']:9.1f}{of['p99_ms']:9.1f}" if of else f"{NOT_MEASURED:>27}"
         met = _most(of["p95_ms"], row["target_ms"]) if of else _mark(None)
         out.append(f"  {name:<26}{row['intended']:>9}{row['failed']:>8}{figures}   {row['target_ms']} ms {met}")
-    kept, ledger = result["record"], result["ledger"]
+    ledger = result["ledger"]
+    out += ["", f"Record: {_kept(result['record'])}", *_fault_lines(result["faults"]), _cost(result)]
     out += [
-        "",
-        f"Record: {kept['acknowledged']} decisions acknowledged, {len(kept['missing'])} missing in the log, {len(kept['different'])} different;"
-        f" the log had them {kept['seconds']:g} s after the load",
         f"Ledger: dearest transaction {_sol(ledger['sol_per_transaction'])}"
         + (f" ({ledger['dearest']})" if ledger["dearest"] else "")
         + f"; proposals per hour {ledger['proposals_per_hour'] or NOT_MEASURED}",
@@ -87,6 +85,51 @@ def summary(result: Result) -> str:
     return "\n".join(out)
 
 
+def _uptime(faults: Result | None) -> str:
+    if faults is None:
+        return f"{_mark(None)} Uptime: {NOT_MEASURED} (`--faults`: a load without faults says nothing about it)"
+    met = faults["availability"] >= PLAN["success"] and faults["uptime"] >= PLAN["uptime"]
+    return (
+        f"{_mark(met)} Uptime under faults as users saw it: {_percent(faults['availability'])} of requests right with one retry"
+        f" ({_percent(faults['availability_without_retry'])} without), worst service up {_percent(faults['uptime'])} of the seconds"
+    )
+
+
+def _kept(kept: Result) -> str:
+    return (
+        f"{kept['acknowledged']} decisions acknowledged, {len(kept['missing'])} missing in the log, {len(kept['different'])} different;"
+        f" the log had them {kept['seconds']:g} s after the load; {kept['made']} drafts, verifications and runs, {len(kept['lost'])} lost"
+    )
+
+
+def _fault_lines(faults: Result | None) -> list[str]:
+    if faults is None:
+        return []
+    rows = [
+        f"  {row['fault']:<32}{row['intended']:>7}{row['failed_without_retry']:>10}{row['failed']:>8}{row['felt_for_s']:>8.1f} s"
+        + (f"   healthy after {row['healthy_after_s']:.2f} s" if row["healthy_after_s"] is not None else "")
+        for row in faults["schedule"]
+    ]
+    return [
+        "",
+        f"Faults during {faults['seconds_long']:g} s of load: {faults['intended']} intended = {faults['right']} right + {faults['failed']} failed,"
+        f" {faults['retried']} retried once",
+        f"  {'fault':<32}{'sent':>7}{'failed 1st':>10}{'failed':>8}  felt for",
+        *rows,
+        *(f"  not done: {name}: {why}" for name, why in faults["not_done"].items()),
+        f"  record: {_kept(faults['record'])}",
+        "",
+    ]
+
+
+def _cost(result: Result) -> str:
+    cost = result["processor_ms_per_request"]
+    if cost is None:
+        return f"Processor time per request: {NOT_MEASURED}"
+    whole = NOT_MEASURED if cost["system"] is None else f"{cost['system']:.2f} ms"
+    return f"Processor time per request: system {whole}, load generator {cost['load generator']:.2f} ms"
+
+
 def _sol(value: float | None) -> str:
     return NOT_MEASURED if value is None else f"{value:g} SOL"
 
@@ -94,10 +137,11 @@ def _sol(value: float | None) -> str:
 def _saturation(ramp: Result | None) -> str:
     if ramp is None:
         return NOT_MEASURED
-    good = ramp["last_good_rate"]
-    return (
-        f"last good rate {good:g}/s; stopped because {ramp['stopped']}" if good else f"no good rate; {ramp['stopped']}"
-    )
+    bound = f"P99 under {ramp['p99_bound_ms']:g} ms and {_percent(PLAN['success'])} right"
+    if ramp["knee"] is None:
+        return f"below the first step, {ramp['too_much']:g}/s ({bound})"
+    above = "the ramp's end" if ramp["too_much"] is None else f"{ramp['too_much']:g}/s was too much"
+    return f"{ramp['knee']:g}/s with {bound}; {above} (our own: {OURS['saturation']:g}/s {_least(ramp['knee'], OURS['saturation'])})"
 
 
 def markdown(result: Result) -> str:
@@ -125,7 +169,7 @@ def markdown(result: Result) -> str:
     steps = (
         [
             f"| {s['rate']:g} | {_percent(s['success'])} | {s['throughput']:g} | {s['p50_ms']:.1f} | {s['p95_ms']:.1f} | {s['p99_ms']:.1f} | "
-            f"{_ms(s['send_lag_p99_ms'])} | {'good' if s['good'] else 'saturated'} |"
+            f"{_ms(s['send_lag_p99_ms'])} | {sum(s['processor'].values()):.2f} | {'good' if s['good'] else 'too much'} |"
             for s in ramp["steps"]
         ]
         if ramp
@@ -159,16 +203,20 @@ def markdown(result: Result) -> str:
             "",
             "## Processor",
             "",
-            "Cores used on average during the load, by process.",
+            f"Cores used on average during the load, by process. {_cost(result)}.",
             "",
             "| part | cores |",
             "|---|---:|",
             *(processor or [f"| {NOT_MEASURED} | |"]),
             "",
+            "## Faults during the load",
+            "",
+            *_fault_tables(result["faults"]),
+            "",
             "## Ramp to saturation",
             "",
             *(
-                ["| offered /s | success | throughput /s | P50 ms | P95 ms | P99 ms | send lag P99 | |", "|---:|---:|---:|---:|---:|---:|---:|---|", *steps, "",
+                ["| offered /s | success | throughput /s | P50 ms | P95 ms | P99 ms | send lag P99 | cores | |", "|---:|---:|---:|---:|---:|---:|---:|---:|---|", *steps, "",
                  f"Saturation: {_saturation(ramp)}."]
                 if ramp
                 else [f"{NOT_MEASURED.capitalize()} in this run (`--ramp`)."]
@@ -178,32 +226,79 @@ def markdown(result: Result) -> str:
     )  # fmt: skip
 
 
+def _fault_tables(faults: Result | None) -> list[str]:
+    if faults is None:
+        return [f"{NOT_MEASURED.capitalize()} in this run (`--faults`)."]
+    rows = [
+        f"| {r['fault']} | {r['does']} | {r['at']:.0f} s | {'' if r['healthy_after_s'] is None else format(r['healthy_after_s'], '.2f') + ' s'} "
+        f"| {r['intended']} | {r['failed_without_retry']} | {r['failed']} | {r['felt_for_s']:.1f} s | {r['slowest_ms']:.0f} |"
+        for r in faults["schedule"]
+    ]
+    missing = [f"- Not done: {name}: {why}." for name, why in faults["not_done"].items()]
+    return [
+        f"{_uptime(faults)}. Clients repeat a request once after a broken connection (0.2 s later) or a 502, 503 or 504 (1 s later), except ballots and "
+        f"new runs; {faults['retried']} requests were. Latencies then count until the second answer. Record: {_kept(faults['record'])}.",
+        "",
+        "| fault | what was done | at | healthy again after | requests until the next fault | failed at first | failed after the retry | felt for | slowest ms |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        *rows,
+        "",
+        *missing,
+        *(f"- {count} first attempts: {what}" for what, count in faults["first_failures"].items()),
+    ]
+
+
 # --- HTML ---
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 760, 240, 60, 30
 
 
 def html(result: Result) -> str:
-    """One self-contained file: the summary and four plots."""
-    load = result["load"]
+    """One self-contained file: the summary and the plots."""
+    load, ramp, faults = result["load"], result["ramp"], result["faults"]
     seconds = load["seconds"]
+    services = load["services"]
     plots = [
         (
-            "Latency distribution (requests per class; logarithmic classes, ms)",
-            _bars([(f"{b:.3g}", n, None) for b, n in result["histogram"]]),
+            "Latency distribution, all services (requests per class; logarithmic classes, ms)",
+            _bars(_classes(result["histograms"]["all"])),
         ),
-        ("Right answers per second", _line([(s["second"], s["right"]) for s in seconds])),
+        *(
+            (
+                f"Latency distribution, {name} (requests per class, ms)",
+                _bars(_classes(result["histograms"][name]), height=120),
+            )
+            for name in services
+        ),
+        ("Throughput: right answers per second", _line([(s["second"], s["right"]) for s in seconds])),
         ("P95 per second, ms", _line([(s["second"], s["p95_ms"]) for s in seconds])),
         (
             "P95 per service, ms (the mark is the target)",
-            _bars(
-                [
-                    (n, s["latency"]["p95_ms"] if s["latency"] else 0, s["target_ms"])
-                    for n, s in load["services"].items()
-                ]
+            _bars([(n, s["latency"]["p95_ms"] if s["latency"] else 0, s["target_ms"]) for n, s in services.items()]),
+        ),
+        (
+            "Cache: share of look-ups answered, % (the mark is the target)",
+            _bars([(n, share * 100, PLAN["cache"] * 100) for n, share in result["cache_by_service"].items()]),
+        ),
+        ("Errors: failures per second", _line([(s["second"], s["failed"]) for s in seconds])),
+        (
+            "Ramp: P99 over the offered rate, ms",
+            _line([(s["rate"], s["p99_ms"]) for s in ramp["steps"]] if ramp else [], unit="/s", dots=True),
+        ),
+        (
+            "Ramp: right answers per second over the offered rate",
+            _line([(s["rate"], s["throughput"]) for s in ramp["steps"]] if ramp else [], unit="/s", dots=True),
+        ),
+        (
+            "Faults: right answers per second (one retry); each mark is a fault",
+            _line([(s["second"], s["right"]) for s in faults["seconds"]] if faults else [], marks=_fault_marks(faults)),
+        ),
+        (
+            "Faults: P95 per second, ms",
+            _line(
+                [(s["second"], s["p95_ms"]) for s in faults["seconds"]] if faults else [], marks=_fault_marks(faults)
             ),
         ),
-        ("Failures per second", _line([(s["second"], s["failed"]) for s in seconds])),
     ]
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>ACGS-1 system performance</title>"
@@ -216,20 +311,34 @@ def html(result: Result) -> str:
     )
 
 
-def _frame(top: float, inside: str) -> str:
+def _classes(histogram: Sequence[tuple[float, int]]) -> list[tuple[str, float, float | None]]:
+    return [(f"{bound:.3g}", count, None) for bound, count in histogram]
+
+
+def _fault_marks(faults: Result | None) -> list[tuple[float, str]]:
+    return [(row["at"], row["fault"]) for row in faults["schedule"]] if faults else []
+
+
+def _frame(top: float, inside: str, height: float = _HEIGHT) -> str:
     lines = "".join(
-        f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{_y(top * i / 4, top):.1f}" y2="{_y(top * i / 4, top):.1f}" stroke="#dde3e8"/>'
-        f'<text x="{_LEFT - 6}" y="{_y(top * i / 4, top) + 4:.1f}" text-anchor="end">{top * i / 4:.4g}</text>'
+        f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{_y(top * i / 4, top, height):.1f}" y2="{_y(top * i / 4, top, height):.1f}" stroke="#dde3e8"/>'
+        f'<text x="{_LEFT - 6}" y="{_y(top * i / 4, top, height) + 4:.1f}" text-anchor="end">{top * i / 4:.4g}</text>'
         for i in range(5)
     )
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + _BOTTOM}" role="img">{lines}{inside}</svg>'
+    return f'<svg viewBox="0 0 {_WIDTH} {height + _BOTTOM}" role="img">{lines}{inside}</svg>'
 
 
-def _y(value: float, top: float) -> float:
-    return _HEIGHT - (_HEIGHT - 10) * value / top
+def _y(value: float, top: float, height: float = _HEIGHT) -> float:
+    return height - (height - 10) * value / top
 
 
-def _line(points: Sequence[tuple[float, float]]) -> str:
+def _line(
+    points: Sequence[tuple[float, float]],
+    *,
+    unit: str = " s",
+    dots: bool = False,
+    marks: Sequence[tuple[float, str]] = (),
+) -> str:
     if not points:
         return f"<p>{NOT_MEASURED}</p>"
     top = max(y for _, y in points) or 1.0
@@ -241,30 +350,43 @@ def _line(points: Sequence[tuple[float, float]]) -> str:
 
     path = " ".join(f"{x(at):.1f},{_y(value, top):.1f}" for at, value in points)
     ends = "".join(
-        f'<text x="{x(at):.1f}" y="{_HEIGHT + 16}" text-anchor="{a}">{at:g} s</text>'
+        f'<text x="{x(at):.1f}" y="{_HEIGHT + 16}" text-anchor="{a}">{at:g}{unit}</text>'
         for at, a in ((first, "start"), (last, "end"))
     )
-    return _frame(top, f'<polyline points="{path}" fill="none" stroke="#2166ac" stroke-width="1.5"/>{ends}')
+    circles = "".join(
+        f'<circle cx="{x(at):.1f}" cy="{_y(value, top):.1f}" r="3" fill="#2166ac"><title>{at:g}{unit}: {value:g}</title></circle>'
+        for at, value in points
+        if dots
+    )
+    lines = "".join(
+        f'<line x1="{x(at):.1f}" x2="{x(at):.1f}" y1="10" y2="{_HEIGHT}" stroke="#b2182b" stroke-dasharray="3 3"><title>{escape(name)}</title></line>'
+        f'<text transform="translate({x(at) + 10:.1f},14) rotate(90)">{escape(name)}</text>'
+        for at, name in marks
+        if first <= at <= last
+    )
+    return _frame(
+        top, f'{lines}<polyline points="{path}" fill="none" stroke="#2166ac" stroke-width="1.5"/>{circles}{ends}'
+    )
 
 
-def _bars(bars: Sequence[tuple[str, float, float | None]]) -> str:
+def _bars(bars: Sequence[tuple[str, float, float | None]], height: float = _HEIGHT) -> str:
     if not bars:
         return f"<p>{NOT_MEASURED}</p>"
     top = max(max(value, target or 0) for _, value, target in bars) or 1.0
     step = (_WIDTH - _LEFT) / len(bars)
     parts: list[str] = []
     for index, (name, value, target) in enumerate(bars):
-        x, y = _LEFT + index * step, _y(value, top)
+        x, y = _LEFT + index * step, _y(value, top, height)
         parts.append(
-            f'<rect x="{x + step * 0.1:.1f}" y="{y:.1f}" width="{step * 0.8:.1f}" height="{_HEIGHT - y:.1f}" fill="#67a9cf">'
+            f'<rect x="{x + step * 0.1:.1f}" y="{y:.1f}" width="{step * 0.8:.1f}" height="{height - y:.1f}" fill="#67a9cf">'
             f"<title>{escape(name)}: {value:g}</title></rect>"
         )
         if target is not None:
             parts.append(
-                f'<line x1="{x:.1f}" x2="{x + step:.1f}" y1="{_y(target, top):.1f}" y2="{_y(target, top):.1f}" stroke="#b2182b" stroke-width="2"/>'
+                f'<line x1="{x:.1f}" x2="{x + step:.1f}" y1="{_y(target, top, height):.1f}" y2="{_y(target, top, height):.1f}" stroke="#b2182b" stroke-width="2"/>'
             )
         if len(bars) <= 10 or index % 4 == 0:
             parts.append(
-                f'<text x="{x + step / 2:.1f}" y="{_HEIGHT + 16}" text-anchor="middle">{escape(name[:18])}</text>'
+                f'<text x="{x + step / 2:.1f}" y="{height + 16}" text-anchor="middle">{escape(name[:18])}</text>'
             )
-    return _frame(top, "".join(parts))
+    return _frame(top, "".join(parts), height)

@@ -4,13 +4,14 @@ what was not measured is None and printed as `not measured`."""
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.load.mix import Kind
 from benchmarks.load.run import Sample, quantile
+from benchmarks.record import Figure, higher, lower
 
 from acgs1.contracts.topology import SERVICES
 
@@ -137,6 +138,71 @@ def histogram(samples: Sequence[Sample]) -> list[tuple[float, int]]:
     )
 
 
+def histograms(samples: Sequence[Sample], kinds: Sequence[Kind]) -> dict[str, list[tuple[float, int]]]:
+    """The histogram of every service, and of `all`."""
+    by_service = {part.name: histogram([s for s in samples if kinds[s.kind].service == part.name]) for part in SERVICES}
+    return {"all": histogram(samples), **by_service}
+
+
+def figures(result: Result) -> dict[str, Figure | None]:
+    """What the history of results keeps of a run."""
+    load, faults, cost = result["load"], result["faults"] or {}, result["processor_ms_per_request"] or {}
+    latency = load["latency"] or {}
+
+    def known(value: float | None, make: Callable[[float, str], Figure], unit: str) -> Figure | None:
+        return None if value is None else make(value, unit)
+
+    services = {
+        f"P95 of {name}": known((row["latency"] or {}).get("p95_ms"), lower, "ms")
+        for name, row in load["services"].items()
+    }
+    return {
+        "success": known(load["success"], higher, ""),
+        "P50": known(latency.get("p50_ms"), lower, "ms"),
+        "P95": known(latency.get("p95_ms"), lower, "ms"),
+        "P99": known(latency.get("p99_ms"), lower, "ms"),
+        "throughput": known(load["throughput"], higher, "/s"),
+        **services,
+        "cache": known(result["cache"], higher, ""),
+        "processor per request, system": known(cost.get("system"), lower, "ms"),
+        "processor per request, load generator": known(cost.get("load generator"), lower, "ms"),
+        "knee": known((result["ramp"] or {}).get("knee"), higher, "/s"),
+        "availability under faults": known(faults.get("availability"), higher, ""),
+        "availability under faults, no retry": known(faults.get("availability_without_retry"), higher, ""),
+    }
+
+
+def summarise_faults(
+    samples: Sequence[Sample],
+    kinds: Sequence[Kind],
+    *,
+    rows: list[Result],
+    not_done: dict[str, str],
+    kept: Result,
+    seconds: float,
+) -> Result:
+    """Availability as users saw it: right answers of all intended requests, without retries and with the one that a client makes."""
+    measured = [sample for sample in samples if not sample.warm_up]
+    first = [sample for sample in measured if sample.first_failure is None]
+    up = uptime(measured, kinds)
+    return {
+        **group(measured),
+        "seconds_long": seconds,
+        "sent_in_warm_up": len(samples) - len(measured),
+        "right_without_retry": len(first),
+        "availability_without_retry": len(first) / len(measured) if measured else None,
+        "availability": sum(s.failure is None for s in measured) / len(measured) if measured else None,
+        "retried": sum(1 for s in measured if s.attempts > 1),
+        "first_failures": dict(Counter(_kind_of_failure(s.first_failure) for s in measured if s.first_failure).most_common(12)),
+        "uptime": min(up.values()) if up else None,
+        "uptime_by_service": up,
+        "schedule": rows,
+        "not_done": not_done,
+        "record": kept,
+        "seconds": _by_second(measured),
+    }  # fmt: skip
+
+
 # --- the ledger's rows ---
 
 
@@ -192,7 +258,7 @@ class Line:
 
 def score(result: Result) -> list[Line]:
     """The lines of the overall score; the weights add up to 100."""
-    load, kept = result["load"], result["record"]
+    load, kept, faulted = result["load"], result["record"], result["faults"] or {}
     latency = load["latency"] or {}
     lines = [
         Line(
@@ -205,15 +271,18 @@ def score(result: Result) -> list[Line]:
         )
         for name, target in TARGETS_MS.items()
     ]
-    whole = kept["acknowledged"]
-    present = (whole - len(kept["missing"]) - len(kept["different"])) / whole if whole else None
+    records = [kept, *([faulted["record"]] if faulted else [])]
+    whole = sum(record["acknowledged"] + record["made"] for record in records)
+    absent = sum(len(record[how]) for record in records for how in ("missing", "different", "lost"))
+    present = (whole - absent) / whole if whole else None
     lines += [
         Line("success rate", 16, load["success"], PLAN["success"], "", lower_is_better=False),
         Line("P95", 10, latency.get("p95_ms"), PLAN["p95_ms"], "ms", lower_is_better=True),
         Line("P99", 10, latency.get("p99_ms"), PLAN["p99_ms"], "ms", lower_is_better=True),
-        Line("uptime as users saw it", 10, load["uptime"], PLAN["uptime"], "", lower_is_better=False),
+        Line("availability under faults", 5, faulted.get("availability"), PLAN["success"], "", lower_is_better=False),
+        Line("uptime under faults, worst service", 5, faulted.get("uptime"), PLAN["uptime"], "", lower_is_better=False),
         Line("throughput", 10, load["throughput"], 0.99 * PLAN["rate"], "/s", lower_is_better=False),
-        Line("acknowledged decisions in the log", 6, present, 1.0, "", lower_is_better=False),
+        Line("nothing acknowledged lost", 6, present, 1.0, "", lower_is_better=False),
         Line("cache effectiveness", 5, result["cache"], PLAN["cache"], "", lower_is_better=False),
         Line(
             "cost of a ledger transaction",

@@ -5,22 +5,28 @@ one that happened to be in flight ("coordinated omission").
 """
 
 import asyncio
+import gc
 import math
 import time
 from bisect import bisect
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 from benchmarks.load.client import Exchange, Pool
-from benchmarks.load.mix import Check, Exhausted, Kind
+from benchmarks.load.mix import Check, Exhausted, Kind, Repeatable
 
 from acgs1.contracts.topology import SERVICES
 from acgs1.kit.settings import PlatformSettings
 
 TIMEOUT_SECONDS: Final = 5.0
+"""For one attempt; looked after every 50 ms."""
+RETRY_SECONDS: Final = 0.2
+RETRY_AFTER_SECONDS: Final = 1.0
+"""Before the one retry: after a broken connection, and after 503, whose `Retry-After` is 1."""
 MOST_REQUESTS: Final = 1_000_000
 
 
@@ -35,7 +41,8 @@ class Planned:
 
 @dataclass(slots=True)
 class Sample:
-    """One request and what came of it. Times are seconds after the start; `failure` is None for a right answer."""
+    """One request and what came of it. Times are seconds after the start; `failure` is None for a right answer. `first_failure` is what the
+    first attempt failed with, where it failed; without retries the two are the same."""
 
     kind: int
     intended: float
@@ -43,6 +50,8 @@ class Sample:
     sent: float | None = None
     answered: float | None = None
     failure: str | None = "unanswered"
+    first_failure: str | None = None
+    attempts: int = 1
 
     @property
     def latency(self) -> float:
@@ -80,6 +89,14 @@ Progress = Callable[[int, list[Sample]], None]
 """Hears, about once a second, of the seconds gone and all samples so far."""
 
 
+class Driven(NamedTuple):
+    """What came of a plan: a sample for each request, the most connections that each service had, this process's processor seconds."""
+
+    samples: list[Sample]
+    connections: dict[str, int]
+    processor_seconds: float
+
+
 async def drive(
     settings: PlatformSettings,
     kinds: Sequence[Kind],
@@ -88,49 +105,24 @@ async def drive(
     warm_up: float,
     seed: int,
     progress: Progress,
-) -> tuple[list[Sample], dict[str, int]]:
-    """Send every request of `plan` at its time; return a sample for each, and the most connections that each service had.
+    retry: bool = False,
+) -> Driven:
+    """Send every request of `plan` at its time.
 
-    Requests intended in the first `warm_up` seconds are sent and checked like the others and marked. Ends at most `TIMEOUT_SECONDS`
-    after the last intended time. Kinds that run out are left out of the samples.
+    Requests intended in the first `warm_up` seconds are sent and checked like the others and marked. With `retry`, a request of a kind that
+    may be repeated is sent once more after a broken connection or a 503, and its latency counts until the second answer. Ends at most two
+    attempts after the last intended time. Kinds that run out are left out of the samples.
     """
-    loop = asyncio.get_running_loop()
-    pools = {part.name: Pool(settings.host, settings.port(part.name)) for part in SERVICES}
+    driver = _Driver(settings, kinds, warm_up, retry=retry)
     random = Random(seed)
-    samples: list[Sample] = []
-    open_requests = 0
-    all_sent = False
-    finished = asyncio.Event()
-    # Not the loop's own clock: uvloop's has steps of a millisecond.
     now = time.monotonic
-    start = now() + 0.05
-
-    def send(request: Planned, data: bytes, check: Check) -> None:
-        nonlocal open_requests
-        kind = kinds[request.kind]
-        sample = Sample(request.kind, request.at, request.at < warm_up)
-        samples.append(sample)
-        open_requests += 1
-
-        def done(status: int, body: bytes, failure: str | None) -> None:
-            nonlocal open_requests
-            # The moment the answer is here; checking it is our time, not the system's.
-            sample.answered = now() - start
-            sample.sent = None if exchange.sent is None else exchange.sent - start
-            sample.failure = failure or check(status, body)
-            open_requests -= 1
-            if all_sent and not open_requests:
-                finished.set()
-
-        exchange = Exchange(data, TIMEOUT_SECONDS, done)
-        pools[kind.service].send(exchange)
-
-    async def tell() -> None:
-        while True:
-            await asyncio.sleep(1.0)
-            progress(round(now() - start), samples)
-
-    teller = loop.create_task(tell())
+    teller = asyncio.create_task(driver.tell(progress))
+    sweeper = asyncio.create_task(driver.sweep())
+    # Nothing here makes cycles; a collection would be a pause of ours that looks like one of the system.
+    gc.collect()
+    gc.disable()
+    processor = time.process_time()
+    driver.start = start = now() + 0.05
     try:
         for request in plan:
             try:
@@ -139,15 +131,104 @@ async def drive(
                 continue
             while (wait := start + request.at - now()) > 0:  # noqa: ASYNC110 - a time is waited for, not an event
                 await asyncio.sleep(wait)
-            send(request, data, check)
-        all_sent = True
-        if open_requests:
-            await finished.wait()
+            driver.send(request, data, check)
+        await driver.finish()
     finally:
+        processor = time.process_time() - processor
+        gc.enable()
         teller.cancel()
-        for pool in pools.values():
+        sweeper.cancel()
+        driver.close()
+    return Driven(driver.samples, driver.connections(), processor)
+
+
+class _Attempt(Exchange):
+    """One attempt at a request."""
+
+    __slots__ = ("check", "driver", "sample", "until")
+
+    def __init__(self, driver: "_Driver", sample: Sample, data: bytes, check: Check) -> None:
+        super().__init__(data)
+        self.driver = driver
+        self.sample = sample
+        self.check = check
+        self.until = time.monotonic() + TIMEOUT_SECONDS
+
+    def done(self, status: int, body: bytes, failure: str | None) -> None:
+        # The moment the answer is here; checking it is our time, not the system's.
+        self.driver.answered(self, time.monotonic(), status, failure or self.check(status, body))
+
+
+class _Driver:
+    """What the requests of one drive share."""
+
+    def __init__(self, settings: PlatformSettings, kinds: Sequence[Kind], warm_up: float, *, retry: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pools = {part.name: Pool(settings.host, settings.port(part.name)) for part in SERVICES}
+        self._pool = [self._pools[kind.service] for kind in kinds]
+        self._repeat = [retry and kind.repeatable for kind in kinds]
+        self._warm_up = warm_up
+        # Not the loop's own clock: uvloop's has steps of a millisecond.
+        self.start = time.monotonic()
+        self.samples: list[Sample] = []
+        self._waiting: deque[_Attempt] = deque()
+        self._open = 0
+        self._all_sent = False
+        self._finished = asyncio.Event()
+
+    def send(self, request: Planned, data: bytes, check: Check) -> None:
+        sample = Sample(request.kind, request.at, request.at < self._warm_up)
+        self.samples.append(sample)
+        self._open += 1
+        self._attempt(sample, data, check)
+
+    def _attempt(self, sample: Sample, data: bytes, check: Check) -> None:
+        attempt = _Attempt(self, sample, data, check)
+        # All wait equally long, so they become late in this order.
+        self._waiting.append(attempt)
+        self._pool[sample.kind].send(attempt)
+
+    def answered(self, attempt: _Attempt, now: float, status: int, failure: str | None) -> None:
+        sample = attempt.sample
+        if sample.attempts == 1:
+            sample.first_failure = failure
+            sample.sent = None if attempt.sent is None else attempt.sent - self.start
+            if failure is not None and self._repeat[sample.kind] and status in Repeatable:
+                sample.attempts = 2
+                pause = RETRY_AFTER_SECONDS if status else RETRY_SECONDS
+                self._loop.call_later(pause, self._attempt, sample, attempt.data, attempt.check)
+                return
+        sample.answered = now - self.start
+        sample.failure = failure
+        self._open -= 1
+        if self._all_sent and not self._open:
+            self._finished.set()
+
+    async def finish(self) -> None:
+        self._all_sent = True
+        if self._open:
+            await self._finished.wait()
+
+    async def sweep(self) -> None:
+        while True:
+            await asyncio.sleep(0.05)
+            now = time.monotonic()
+            while self._waiting and (self._waiting[0].finished or self._waiting[0].until <= now):
+                attempt = self._waiting.popleft()
+                if not attempt.finished:
+                    attempt.late(TIMEOUT_SECONDS)
+
+    async def tell(self, progress: Progress) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            progress(round(time.monotonic() - self.start), self.samples)
+
+    def connections(self) -> dict[str, int]:
+        return {name: pool.most for name, pool in self._pools.items()}
+
+    def close(self) -> None:
+        for pool in self._pools.values():
             pool.close()
-    return samples, {name: pool.most for name, pool in pools.items()}
 
 
 def console_progress(kinds: Sequence[Kind], *, rate: float, warm_up: float) -> Progress:

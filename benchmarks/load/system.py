@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,26 +39,35 @@ def expect_running(settings: PlatformSettings) -> None:
 
 
 @contextmanager
-def own_system() -> Generator[PlatformSettings]:
-    """A system on a fresh data directory and free ports, with the airline example governed; stopped and removed at the end."""
+def own_system(environment: Mapping[str, str] | None = None) -> Generator[PlatformSettings]:
+    """A system on a fresh data directory and free ports, with the airline example governed; stopped and removed at the end.
+
+    Its processes get `environment` beside this process's own.
+    """
     offset = next((o for o in _OFFSETS if all(holder(part.port + o) is None for part in PARTS)), None)
     if offset is None:
         raise NotReady("no free block of ports between 14000 and 32000")
     with tempfile.TemporaryDirectory(prefix="acgs1-load-") as home:
         settings = settings_for(Path(home), offset)
-        environment = _environment(settings)
-        process = subprocess.Popen([sys.executable, "-m", "acgs1", "up", "--quiet"], env=environment)
+        log = (Path(home) / "up.log").open("wb")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "acgs1", "up", "--quiet"],
+            env=_environment(settings) | dict(environment or {}),
+            stdout=log,
+            stderr=log,
+        )
         try:
             deadline = time.monotonic() + _START_SECONDS
             while not all(is_healthy(settings.host, settings.port(part.name)) for part in PARTS):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise NotReady("the system did not start")
+                    raise NotReady(f"the system did not start: {(Path(home) / 'up.log').read_text()[-1500:]}")
                 time.sleep(0.1)
             govern_the_example(settings)
             yield settings
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
+            log.close()
 
 
 def govern_the_example(settings: PlatformSettings) -> None:
@@ -76,14 +85,15 @@ def _environment(settings: PlatformSettings) -> dict[str, str]:
 
 
 def processor_seconds(settings: PlatformSettings) -> dict[str, float]:
-    """Processor time so far of every part's process and its children that ended, by part; empty where that cannot be read."""
+    """Processor time so far of every part's processes and their children that ended, by part; empty where that cannot be read."""
     state = supervised(settings.home)
     ticks = os.sysconf("SC_CLK_TCK")
     used: dict[str, float] = {}
     for name, part in (state or {}).get("parts", {}).items():
-        try:
-            fields = Path(f"/proc/{part['pid']}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        used[name] = sum(int(field) for field in fields[11:15]) / ticks
+        for pid in part["workers"].values():
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            used[name] = used.get(name, 0.0) + sum(int(field) for field in fields[11:15]) / ticks
     return used

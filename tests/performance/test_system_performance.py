@@ -1,26 +1,36 @@
 """The performance suite: real load on the real system, and what it measured.
 
-    python tests/performance/test_system_performance.py [--target-home HOME --port-offset N]
-        [--users 100] [--rate 500] [--seconds 60] [--warm-up 5] [--ramp] [--out FOLDER]
+    python tests/performance/test_system_performance.py [--target http://127.0.0.1:PORT] [--target-home HOME]
+        [--users 100] [--rate 500] [--seconds 60] [--warm-up 5] [--ramp] [--faults] [--database postgres] [--out FOLDER] [--keep]
 
-Without `--target-home` it starts a system of its own on a fresh data directory and stops it again. Only this machine is ever driven. As a
-pytest test it runs a short, light load and asserts that the report is complete and honest, never that a time is small.
+Without `--target` or `--target-home` it starts a system of its own on a fresh data directory and stops it again. Only this machine is ever
+driven. `--faults` then does the same with a second system of its own, from which everything that can be taken away is taken away in turn
+during the load. As a pytest test it runs a short, light load and asserts that the report is complete and honest, never that a time is
+small.
 """
 
 import argparse
 import json
 import sys
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+
+from acgs1.contracts.topology import PARTS
+from acgs1.kit.settings import PlatformSettings
+from acgs1.runtime.supervisor import is_healthy
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import record  # noqa: E402
 from benchmarks.load import render, report  # noqa: E402
-from benchmarks.load.suite import Asked, Measured, measure  # noqa: E402
+from benchmarks.load.suite import Asked, Measured, Steady, conclude, measure, measure_faults  # noqa: E402
+from benchmarks.load.surroundings import Missing, Postgres, surroundings  # noqa: E402
 from benchmarks.load.system import NotReady, expect_running, own_system, settings_for  # noqa: E402
 
 # --- as a test --------------------------------------------------------------------------------------------------------
@@ -29,7 +39,7 @@ from benchmarks.load.system import NotReady, expect_running, own_system, setting
 @pytest.fixture(scope="module")
 def measured() -> Measured:
     with own_system() as settings:
-        return measure(settings, Asked(users=10, rate=50, seconds=5, warm_up=1, seed=7))
+        return conclude(measure(settings, Asked(users=10, rate=50, seconds=5, warm_up=1, seed=7)), None)
 
 
 @pytest.mark.performance
@@ -41,7 +51,10 @@ def test_every_planned_request_is_counted_once_as_right_or_failed(measured: Meas
     assert sum(row["intended"] for row in load["services"].values()) == load["intended"]
     assert sum(row["intended"] for row in load["kinds"]) == load["intended"]
     assert sum(second["right"] + second["failed"] for second in load["seconds"]) == load["intended"]
-    assert sum(count for _, count in measured.result["histogram"]) == load["intended"]
+    histograms = measured.result["histograms"]
+    assert sum(count for _, count in histograms["all"]) == load["intended"]
+    for name, row in load["services"].items():
+        assert sum(count for _, count in histograms[name]) == row["intended"]
 
 
 @pytest.mark.performance
@@ -103,12 +116,24 @@ def test_the_reports_say_what_was_not_measured(measured: Measured, tmp_path: Pat
     assert kept == json.loads(json.dumps(measured.result))
     text = (tmp_path / "load.md").read_text()
     assert "Saturation: not measured" in text
+    assert "Uptime: not measured" in text
     for kind, count in Counter(measured.kinds[s.kind].name for s in measured.samples if not s.warm_up).items():
         assert f"| {kind} |" in text
         assert f"| {count} |" in text
     page = (tmp_path / "load.html").read_text()
-    assert page.count("<svg") == 5
+    # Four of the plots are of phases that did not run.
+    assert page.count("<svg") + page.count("<p>not measured</p>") == 10 + len(report.TARGETS_MS)
+    assert page.count("<p>not measured</p>") >= 4
     assert "src=" not in page
+
+
+@pytest.mark.performance
+@pytest.mark.slow
+def test_what_a_request_costs_is_measured_on_both_sides(measured: Measured) -> None:
+    cost = measured.result["processor_ms_per_request"]
+    assert cost["system"] > 0
+    assert cost["load generator"] > 0
+    assert measured.result["processor"].keys() == {"load generator", *(part.name for part in PARTS)}
 
 
 # --- as a command -----------------------------------------------------------------------------------------------------
@@ -125,36 +150,82 @@ def write(measured: Measured, folder: Path) -> None:
 def main() -> int:
     """Exit status: 0 when production ready, 1 when not, 2 when there was nothing to measure."""
     parser = argparse.ArgumentParser(description="Drive real load at the real system and print what was measured.")
-    parser.add_argument(
-        "--target-home", type=Path, help="data directory of a running system; without it, one is started"
-    )
-    parser.add_argument("--port-offset", type=int, default=0, help="of the running system (ACGS_PORT_OFFSET)")
+    parser.add_argument("--target", help="a running system, by the address of any of its services on this machine")
+    parser.add_argument("--target-home", type=Path, help="its data directory (default: ACGS_HOME or the usual one)")
+    parser.add_argument("--port-offset", type=int, help="of the running system (ACGS_PORT_OFFSET)")
     parser.add_argument("--users", type=int, default=100)
     parser.add_argument("--rate", type=float, default=500.0, help="requests per second, all users together")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--warm-up", type=float, default=5.0, help="seconds before, sent and checked but not measured")
     parser.add_argument("--ramp", action="store_true", help="then raise the rate until the system is saturated")
+    parser.add_argument("--faults", action="store_true", help="then load a second system while parts of it are killed")
+    parser.add_argument(
+        "--database", choices=("sqlite", "postgres"), default="sqlite", help="of the systems started here"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="folder for load.json, load.md and load.html")
+    parser.add_argument("--keep", action="store_true", help="add the figures to benchmarks/history.jsonl")
     options = parser.parse_args()
-    asked = Asked(options.users, options.rate, options.seconds, options.warm_up, options.ramp, options.seed)
-    running = None
+    asked = Asked(
+        options.users, options.rate, options.seconds, options.warm_up, options.ramp, options.faults, options.seed, options.database
+    )  # fmt: skip
     try:
-        if options.target_home is not None:
-            running = settings_for(options.target_home, options.port_offset)
+        running = _target(options)
+        if running is not None:
             expect_running(running)
+            steady = measure(running, asked)
         else:
             print("starting a system of its own and governing the airline example", flush=True)
-        with own_system() if running is None else nullcontext(running) as settings:
-            measured = measure(settings, asked)
-    except (NotReady, ValueError) as error:
+            steady = _own(asked)
+        measured = conclude(steady, _faulted(asked) if options.faults else None)
+    except (NotReady, Missing, ValueError) as error:
         print(f"nothing was measured: {error}", file=sys.stderr)
         return 2
     print(render.summary(measured.result))
     if options.out is not None:
         write(measured, options.out)
         print(f"written to {options.out}/load.json, load.md, load.html")
+    if options.keep:
+        name = f"load {asked.rate:g}/s" + ("" if asked.database == "sqlite" else f", {asked.database}")
+        record.keep(name, measured.result["context"], report.figures(measured.result))
     return 0 if measured.result["verdict"]["production_ready"] else 1
+
+
+def _own(asked: Asked) -> Steady:
+    with ExitStack() as stack:
+        environment: dict[str, str] = {}
+        if asked.database == "postgres":
+            server = Postgres()
+            stack.callback(server.remove)
+            environment["ACGS_DATABASE_URL"] = server.url
+        return measure(stack.enter_context(own_system(environment)), asked)
+
+
+def _faulted(asked: Asked) -> dict[str, Any]:
+    print("starting a second system, for the faults", flush=True)
+    with surroundings(asked.database) as around, own_system(around.environment) as settings:
+        return measure_faults(settings, asked, around)
+
+
+def _target(options: argparse.Namespace) -> PlatformSettings | None:
+    """The running system to drive, or None to start one."""
+    if options.target is None and options.target_home is None:
+        return None
+    if options.faults or options.database != "sqlite":
+        raise NotReady("`--faults` and `--database` are for systems that are started here, never for a running one")
+    offset = options.port_offset or 0
+    if options.target is not None:
+        address = urlsplit(options.target)
+        if address.hostname not in {"127.0.0.1", "localhost", "::1"} or address.port is None:
+            raise NotReady(
+                f"`{options.target}` is not an address on this machine; right would be http://127.0.0.1:8005"
+            )
+        offsets = {address.port - part.port for part in PARTS if address.port >= part.port}
+        found = [o for o in offsets if all(is_healthy("127.0.0.1", part.port + o) for part in PARTS)]
+        if not found:
+            raise NotReady(f"no system answers around `{options.target}`")
+        offset = found[0]
+    return settings_for(options.target_home or PlatformSettings().home, offset)
 
 
 if __name__ == "__main__":
