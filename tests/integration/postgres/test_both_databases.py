@@ -13,7 +13,7 @@ import acgs1
 from acgs1.contracts.auth import Role
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.events import new_event
-from acgs1.contracts.policy_governance import Approval, Ballot, Bundle, Member, Proposal
+from acgs1.contracts.policy_governance import Approval, Ballot, Bundle, Emergency, Member, Proposal
 from acgs1.contracts.topology import SERVICES
 from acgs1.core.clock import ManualClock
 from acgs1.core.ids import new_id
@@ -26,6 +26,7 @@ from acgs1.services.auth.repository import AuthRepository
 from acgs1.services.constitutional_ai.domain import StoredConstitution
 from acgs1.services.constitutional_ai.repository import ConstitutionRepository
 from acgs1.services.policy_governance import jobs
+from acgs1.services.policy_governance.domain import Position
 from acgs1.services.policy_governance.repository import GovernanceRepository
 from governance import VerifierClient, airline, airline_policies, decision
 
@@ -253,23 +254,33 @@ async def test_policy_governance_keeps_members_bundles_proposals_and_ballots(ope
         proposed_by=member.user_id,
         created_at=NOW,
     )
+    action = Emergency(index=0, kind="freeze_activation", target=None, status="active", expires_at=NOW)
     async with store.transaction() as records:
-        await records.add_member(member)
+        await records.link_wallet(member.wallet, member.user_id, own=False)
+        assert await records.member(member.user_id) is None, "a wallet alone is no membership"
+        await records.keep_member(member.wallet, member.index, member.weight)
         await records.keep_bundle(one, certificate)
         await records.keep_bundle(two, certificate)
         await records.keep_proposal(proposal)
-        await records.keep_ballot(
-            Ballot(proposal_id=proposal.id, choice="for", weight=1, signature="s"), member.user_id
-        )
+        ballot = Ballot(proposal_id=proposal.id, choice="for", weight=1, signature="s", wallet="w")
+        await records.keep_ballot(ballot, "w")
+        await records.keep_position(Position("1:s", "a" * 64, 2, "s", NOW))
+        await records.keep_emergency(action)
     async with store.transaction() as records:
         assert await records.member(member.user_id) == member
         assert await records.members() == [member]
         assert await records.bundle(one.hash) == (one, certificate)
         assert await records.active_bundle() is None
         await records.set_bundle_status(one.hash, "active", NOW)
-        assert await records.unfinished_proposals() == [proposal]
-        await records.keep_proposal(proposal.model_copy(update={"status": "enacted"}))
-        assert await records.unfinished_proposals() == []
+        assert await records.ballots(proposal.id) == [ballot]
+        assert await records.position() == Position("1:s", "a" * 64, 2, "s", NOW)
+        assert await records.emergencies(acting=True) == [action]
+        await records.keep_emergency(action.model_copy(update={"status": "ended"}))
+        assert await records.emergencies(acting=True) == []
+        assert await records.proposals_with("submitting", "open") == [proposal]
+        await records.keep_proposal(proposal.model_copy(update={"status": "enacted", "index": 7}))
+        assert await records.proposals_with("submitting", "open") == []
+        assert await records.proposal_at(7) is not None
     async with store.reading() as records:
         active = await records.active_bundle()
         assert active is not None
@@ -323,7 +334,7 @@ async def test_an_approval_is_used_by_exactly_one_of_many_at_once(open_database:
     async with store.reading() as records:
         kept = await records.approval(approval.id)
         assert kept == approval.model_copy(update={"status": "used"})
-        assert (await records.approvals("granted", None, 10))[0] == []
+        assert (await records.approvals("granted", None, 10, NOW))[0] == []
 
 
 # --- the platform's own tables ---------------------------------------------------------------------------------------

@@ -105,9 +105,7 @@ async def test_nothing_is_activated_while_activation_is_frozen_or_the_ledger_is_
     room.ledger.constitution = airline().hash
     bundle = await room.bundles.build(room.new_bundle(), OPERATOR)
     room.ledger.enacted.add(text_hash(bundle.policies))
-    await room.bundles.act_in_emergency(
-        NewEmergency(kind="freeze_activation", reason="look first", seconds=60), OPERATOR
-    )
+    await room.powers.act(NewEmergency(kind="freeze_activation", reason="look first", seconds=60), OPERATOR)
     with pytest.raises(ActivationFrozen):
         await room.bundles.activate(bundle.hash, OPERATOR)
     room.ledger.away = True

@@ -22,7 +22,7 @@ from acgs1.core.hashing import text_hash
 from acgs1.kit.errors import DependencyUnavailable
 from acgs1.optimizer.batching import BatchFull
 from acgs1.services.policy_governance import jobs
-from acgs1.services.policy_governance.domain import LONGEST_NAME, Emergencies, Recorded
+from acgs1.services.policy_governance.domain import LONGEST_NAME, Recorded
 from acgs1.services.policy_governance.errors import (
     ApprovalClosed,
     ApprovalNotFound,
@@ -94,14 +94,14 @@ class TestReasons:
         bundle = await room.bundles.bundle(await room.in_force())
         for kind, target in (("revoke_agent", AGENT.id), ("suspend_policy", text_hash(bundle.policies))):
             emergency = NewEmergency.model_validate({"kind": kind, "target": target, "reason": "r", "seconds": 60})
-            await room.bundles.act_in_emergency(emergency, OPERATOR)
+            action = await room.powers.act(emergency, OPERATOR)
             assert reason(await decide(room, request("hand_over"))) == "emergency"
             room.ledger.away = True
             with pytest.raises(DependencyUnavailable):
-                await room.bundles.watch_emergencies(room.clock.now())
+                await room.powers.watch()
             assert reason(await decide(room, request("hand_over"))) == "emergency", "kept while the ledger is away"
-            room.ledger.away, room.ledger.acting = False, type(room.ledger.acting)()
-            await room.bundles.watch_emergencies(room.clock.now())
+            room.ledger.away = False
+            assert (await room.powers.end(action.index, OPERATOR)).status == "ended"
             assert reason(await decide(room, request("hand_over"))) == "allowed"
 
     @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), BatchFull("too many wait")])
@@ -381,20 +381,18 @@ def test_the_example_is_where_the_tests_look_for_it():
     assert Path(AIRLINE / "constitution.yaml").exists()
 
 
-async def test_emergency_actions_outlive_a_restart_without_the_ledger(room: Room, tmp_path: Path):
-    class Obeyed(Exception):
-        """The watch has written down what it saw and goes on waiting."""
-
-    class OneRound:
-        async def watch_emergencies(self, _: object) -> None:
-            if room.point.emergencies.revoked:
-                raise Obeyed
-            room.point.emergencies = Emergencies(revoked=frozenset({text_hash("agt_1")}))
-
-    file = tmp_path / "emergencies.json"
-    watch = jobs.EmergencyWatch(room.point, OneRound(), room.clock, 0.001, file)
-    with pytest.raises(Obeyed):
-        await watch.run()
-    room.point.emergencies = Emergencies()
-    jobs.EmergencyWatch(room.point, OneRound(), room.clock, 0.001, file)
-    assert room.point.emergencies.stops("", "agt_1") is not None
+async def test_emergency_actions_outlive_a_restart_without_the_ledger(room: Room):
+    emergency = NewEmergency(kind="revoke_agent", target="agt_1", reason="it misbehaves", seconds=60)
+    await room.powers.act(emergency, OPERATOR)
+    room.ledger.away = True
+    after = room.restarted()
+    await after.powers.obey()
+    assert after.point.emergencies.stops("", "agt_1") is not None
+    room.clock.advance(61)
+    with pytest.raises(DependencyUnavailable):
+        await after.powers.watch()
+    await after.powers.obey()
+    assert after.point.emergencies.stops("", "agt_1") is not None, "a vote may have confirmed it"
+    room.ledger.away = False
+    await after.powers.watch()
+    assert after.point.emergencies.stops("", "agt_1") is None, "its time is over"

@@ -20,7 +20,7 @@ from governance import OPERATOR, Room, airline, person
 
 async def member(room: Room, weight: int = 1) -> Identity:
     who = room.people.add(Role.MEMBER)
-    await room.voting.register_member(NewMember(user_id=who.id, weight=weight), OPERATOR)
+    await room.members.register(NewMember(user_id=who.id, weight=weight), OPERATOR)
     return who
 
 
@@ -57,6 +57,7 @@ async def test_a_proposal_goes_from_open_to_enacted_and_its_bundle_is_adopted(ro
         "proposal.opened",
         "ballot.cast",
         "ballot.cast",
+        "proposal.finalization_asked",
         "proposal.finalized",
         "proposal.enacted",
     ]
@@ -99,11 +100,11 @@ async def test_the_weight_is_the_registers_and_no_ballot_can_say_otherwise(room:
 async def test_only_an_active_person_with_the_role_becomes_a_member_and_once(room: Room):
     for who in (person(Role.MEMBER), room.people.add(Role.OPERATOR), room.people.add(Role.MEMBER, active=False)):
         with pytest.raises(NotAPerson):
-            await room.voting.register_member(NewMember(user_id=who.id, weight=1), OPERATOR)
+            await room.members.register(NewMember(user_id=who.id, weight=1), OPERATOR)
     ines = await member(room)
     with pytest.raises(MemberExists):
-        await room.voting.register_member(NewMember(user_id=ines.id, weight=9), OPERATOR)
-    assert [m.weight for m in await room.voting.members()] == [1]
+        await room.members.register(NewMember(user_id=ines.id, weight=9), OPERATOR)
+    assert [m.weight for m in await room.members.all()] == [1]
 
 
 async def test_a_bundle_proved_against_another_constitution_cannot_be_proposed(room: Room):
@@ -146,8 +147,9 @@ async def test_a_ballot_that_the_ledger_took_before_it_died_is_recorded_and_coun
     room.ledger.vote = then_dies  # type: ignore[method-assign]
     assert (await room.voting.vote(proposal.id, NewBallot(choice="for"), ines)).weight == 1
     room.ledger.away = False
-    await room.voting.resume()
+    await room.powers.watch()
     assert (await room.voting.proposal(proposal.id)).for_weight == 1
+    assert [b.user_id for b in await room.voting.ballots(proposal.id)] == [ines.id]
 
 
 async def test_a_proposal_made_while_the_ledger_dies_is_submitted_once_it_is_back(room: Room):
@@ -182,6 +184,6 @@ async def test_an_enactment_that_was_cut_off_is_found_on_the_ledger_and_the_bund
     await room.voting.vote(proposal.id, NewBallot(choice="for"), ines)
     await room.ledger.finalize(proposal)
     await room.ledger.enact(proposal)
-    await room.restarted().voting.resume()
+    await room.restarted().powers.watch()
     assert (await room.voting.proposal(proposal.id)).status == "enacted"
     assert (await room.bundles.bundle(proposal.bundle_hash)).status == "adopted"

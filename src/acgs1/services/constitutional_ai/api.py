@@ -7,13 +7,20 @@ from fastapi import Depends, Path, Query, Request, Response
 from acgs1.contracts.auth import Identity, Role
 from acgs1.contracts.common import Page
 from acgs1.contracts.constitution import Constitution
-from acgs1.contracts.constitutional_ai import Check, ConstitutionDocument, ConstitutionVersion, PrincipleInForce
+from acgs1.contracts.constitutional_ai import (
+    Check,
+    ConstitutionDocument,
+    ConstitutionVersion,
+    Difference,
+    PrincipleInForce,
+)
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import caller, require
 from acgs1.kit.web import api_router
 from acgs1.optimizer.web import HotReads
 from acgs1.services.constitutional_ai.errors import (
     AdoptionInProgress,
+    AdoptionRefused,
     AmendmentNeedsVote,
     ConstitutionNotFound,
     InvalidConstitution,
@@ -27,6 +34,7 @@ STATUSES: dict[type[DomainError], int] = {
     NoConstitutionInForce: 404,
     AmendmentNeedsVote: 409,
     AdoptionInProgress: 409,
+    AdoptionRefused: 409,
 }
 
 router = api_router()
@@ -67,6 +75,15 @@ async def _in_force(service: Service, reads: HotReads, _: Caller) -> Constitutio
 @router.get("/constitutions/{constitution_hash}", summary="One constitution in full", tags=["constitutions"])
 async def _document(constitution_hash: Hash, service: Service, _: Caller) -> ConstitutionDocument:
     return await service.document(constitution_hash)
+
+
+@router.get(
+    "/constitutions/{constitution_hash}/difference",
+    summary="What it would change in the one in force",
+    tags=["constitutions"],
+)
+async def _difference(constitution_hash: Hash, service: Service, _: Caller) -> Difference:
+    return await service.difference(constitution_hash)
 
 
 @router.post(

@@ -28,3 +28,14 @@ class AmendmentNeedsVote(DomainError):
 class AdoptionInProgress(DomainError):
     code = "adoption_in_progress"
     title = "Another constitution is being adopted"
+
+
+class AdoptionRefused(DomainError):
+    """The ledger said no. `code` is its own (`ledger_...`)."""
+
+    code = "adoption_refused"
+    title = "The ledger refused the constitution"
+
+    def __init__(self, detail: str, code: str) -> None:
+        super().__init__(detail)
+        self.code = code  # pyright: ignore[reportAttributeAccessIssue]

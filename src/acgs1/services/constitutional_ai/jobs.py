@@ -9,6 +9,7 @@ from acgs1.kit.errors import DependencyUnavailable
 from acgs1.services.constitutional_ai.service import ConstitutionService
 
 _log = structlog.get_logger()
+_FOLLOW_SECONDS = 1.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 15.0
 
@@ -26,3 +27,16 @@ async def carry_adoptions_through(service: ConstitutionService) -> None:
             timeout, pause = pause, min(pause * 2, _LONGEST_PAUSE)
         with suppress(TimeoutError):
             await asyncio.wait_for(service.wake.wait(), timeout)
+
+
+async def follow_amendments(service: ConstitutionService) -> None:
+    """Keep the constitution in force here the one that the ledger has: asked for once a second, so that nothing has to be told."""
+    pause = _FOLLOW_SECONDS
+    while True:
+        try:
+            await service.follow_ledger()
+            pause = _FOLLOW_SECONDS
+        except DependencyUnavailable as error:
+            _log.warning("amendments_not_followed", detail=error.detail, seconds=pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        await asyncio.sleep(pause)

@@ -7,7 +7,7 @@ from typing import Protocol
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.constitutional_ai import ConstitutionStatus
 from acgs1.contracts.events import Event
-from acgs1.contracts.policy_governance import LedgerReceipt
+from acgs1.contracts.policy_governance import ConstitutionOnLedger, LedgerReceipt
 from acgs1.services.constitutional_ai.domain import StoredConstitution
 
 
@@ -21,7 +21,10 @@ class Records(Protocol):
     async def set_status(
         self, constitution_hash: str, status: ConstitutionStatus, refusal: str | None = None
     ) -> None: ...
-    async def bring_into_force(self, constitution_hash: str, version: int, at: datetime, signature: str) -> None: ...
+    async def bring_into_force(self, constitution_hash: str, version: int, at: datetime, signature: str | None) -> None:
+        """Make this the one constitution in force; the one before it is superseded."""
+        ...
+
     async def record(self, event: Event) -> None: ...
 
 
@@ -45,4 +48,8 @@ class Ledger(Protocol):
 
     async def ratify(self, constitution: Constitution) -> LedgerReceipt:
         """Idempotent. Raises DependencyUnavailable to be tried again, any other DomainError to give up."""
+        ...
+
+    async def in_force(self) -> ConstitutionOnLedger:
+        """What the ledger has in force, as policy governance has followed it. Raises DependencyUnavailable."""
         ...

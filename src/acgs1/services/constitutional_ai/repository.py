@@ -45,7 +45,7 @@ class ConstitutionRepository(Recorder):
         change = update(ConstitutionRow).where(ConstitutionRow.hash == constitution_hash)
         await self.session.execute(change.values(status=status, refusal=refusal))
 
-    async def bring_into_force(self, constitution_hash: str, version: int, at: datetime, signature: str) -> None:
+    async def bring_into_force(self, constitution_hash: str, version: int, at: datetime, signature: str | None) -> None:
         await self.session.execute(
             update(ConstitutionRow).where(ConstitutionRow.status == "in_force").values(status="superseded")
         )

@@ -1,4 +1,4 @@
-"""Use cases: writing, checking and adopting a constitution."""
+"""Use cases: writing, checking and adopting a constitution, and following the ledger's amendments of it."""
 
 import asyncio
 
@@ -7,18 +7,28 @@ from pydantic import JsonValue
 from acgs1.contracts.auth import Identity
 from acgs1.contracts.common import Page
 from acgs1.contracts.constitution import Constitution
-from acgs1.contracts.constitutional_ai import Check, ConstitutionDocument, ConstitutionVersion, PrincipleInForce
+from acgs1.contracts.constitutional_ai import (
+    Check,
+    ConstitutionDocument,
+    ConstitutionVersion,
+    Difference,
+    PrincipleInForce,
+    difference,
+)
 from acgs1.contracts.events import Event, new_event
 from acgs1.core.clock import Clock
-from acgs1.core.errors import DomainError
+from acgs1.core.errors import DomainError, ErrorItem
 from acgs1.services.constitutional_ai.domain import StoredConstitution
 from acgs1.services.constitutional_ai.errors import (
     AdoptionInProgress,
     AmendmentNeedsVote,
     ConstitutionNotFound,
+    InvalidConstitution,
     NoConstitutionInForce,
 )
 from acgs1.services.constitutional_ai.ports import Checker, Constitutions, Ledger
+
+_TITLE_BYTES = 64
 
 
 class ConstitutionService:
@@ -31,9 +41,12 @@ class ConstitutionService:
         self._clock = clock
         self.wake = asyncio.Event()
         self._changed = asyncio.Condition()
+        # The hash that the ledger has in force and nobody here has the text of.
+        self._missing: str | None = None
 
     async def check(self, constitution: Constitution) -> Check:
         """Compile every invariant against the schema; raises InvalidConstitution with the place of every fault."""
+        expect_titles_that_fit(constitution)
         guards = await asyncio.to_thread(self._checker.guards, constitution)
         silent = [p.id for p in constitution.principles if not p.invariants]
         return Check(hash=constitution.hash, guards=guards, principles_without_invariants=silent)
@@ -72,7 +85,8 @@ class ConstitutionService:
                 return _version(stored)
             if in_force := await records.with_status("in_force"):
                 raise AmendmentNeedsVote(
-                    f"`{in_force.constitution.name}` is in force; propose the change in policy governance"
+                    f"`{in_force.constitution.name}` is in force; a member proposes the change to policy_governance: "
+                    "POST /api/v1/proposals/amendments"
                 )
             adopting = await records.with_status("adopting")
             if adopting and adopting.hash != constitution_hash:
@@ -114,10 +128,53 @@ class ConstitutionService:
             self._changed.notify_all()
         return True
 
+    async def follow_ledger(self) -> None:
+        """Have the constitution in force here be the one that the ledger has: an amendment is made there. Raises DependencyUnavailable,
+        to be called again.
+
+        Where its text is not kept here nothing is in force here, until somebody keeps it.
+        """
+        told = await self._ledger.in_force()
+        if told.constitution_hash is None:
+            return
+        async with self._store.reading() as records:
+            current = await records.with_status("in_force")
+            adopting = await records.with_status("adopting")
+        there = (told.constitution_hash, told.constitution_version)
+        if adopting is not None or (current is not None and (current.hash, current.version) == there):
+            return  # the adoption takes note of its own outcome
+        async with self._store.transaction() as records:
+            stored = await records.get(told.constitution_hash)
+            if stored is not None:
+                at = told.since or self._clock.now()
+                await records.bring_into_force(stored.hash, told.constitution_version, at, told.signature)
+                data: dict[str, JsonValue] = {
+                    "version": told.constitution_version,
+                    "ledger_signature": told.signature,
+                    "name": stored.constitution.name,
+                    "before": current.hash if current else None,
+                }
+                await records.record(self._event("constitution.amended", "ledger", stored.hash, **data))
+            elif current is not None:
+                await records.set_status(current.hash, "superseded")
+                lost = {"version": told.constitution_version, "before": current.hash}
+                await records.record(self._event("constitution.text_missing", "ledger", told.constitution_hash, **lost))
+        self._missing = None if stored is not None else told.constitution_hash
+
+    async def difference(self, constitution_hash: str) -> Difference:
+        """What a constitution would change in the one in force."""
+        new = await self.document(constitution_hash)
+        old = await self.in_force()
+        return difference(old.constitution, new.constitution)
+
     async def in_force(self) -> ConstitutionDocument:
         """The constitution that binds now; raises NoConstitutionInForce before the first adoption."""
         async with self._store.reading() as records:
             stored = await records.with_status("in_force")
+        if stored is None and self._missing is not None:
+            raise NoConstitutionInForce(
+                f"the ledger has `{self._missing}`, whose text is not kept here; keep it: POST /api/v1/constitutions"
+            )
         if stored is None:
             raise NoConstitutionInForce(
                 "adopt one: POST /api/v1/constitutions, then /api/v1/constitutions/{hash}/adoption"
@@ -157,6 +214,20 @@ class ConstitutionService:
 
     def _event(self, kind: str, actor: str, subject: str, **data: JsonValue) -> Event:
         return new_event("constitutional_ai", kind, self._clock.now(), actor=actor, subject=subject, **data)
+
+
+def expect_titles_that_fit(constitution: Constitution) -> None:
+    """A title stands on the ledger, which has room for 64 bytes of it; raises InvalidConstitution naming those that are longer."""
+    items = [
+        ErrorItem(
+            f"principle `{principle.id}`: the title has {size} bytes in UTF-8; at most {_TITLE_BYTES} fit on the ledger",
+            f"/principles/{number}/title",
+        )
+        for number, principle in enumerate(constitution.principles)
+        if (size := len(principle.title.encode())) > _TITLE_BYTES
+    ]
+    if items:
+        raise InvalidConstitution(items[0].detail, items=tuple(items))
 
 
 def _existing(stored: StoredConstitution | None, constitution_hash: str) -> StoredConstitution:

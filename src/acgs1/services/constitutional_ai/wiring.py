@@ -12,7 +12,7 @@ from acgs1.kit.platform import Platform
 from acgs1.optimizer.web import optimized
 from acgs1.services.constitutional_ai.adapters.checker import KernelChecker
 from acgs1.services.constitutional_ai.adapters.ledger import GovernanceLedger
-from acgs1.services.constitutional_ai.jobs import carry_adoptions_through
+from acgs1.services.constitutional_ai.jobs import carry_adoptions_through, follow_amendments
 from acgs1.services.constitutional_ai.repository import ConstitutionRepository
 from acgs1.services.constitutional_ai.service import ConstitutionService
 
@@ -28,6 +28,7 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
     )
     platform.deliver_to_log()
     platform.spawn("adoptions", partial(carry_adoptions_through, service))
+    platform.spawn("amendments", partial(follow_amendments, service))
     app.state.service = service
     async with optimized(app, platform.settings, "constitutional_ai"):
         # A constitution's content never changes under its hash; which one is in force may, so that is kept for a second only.

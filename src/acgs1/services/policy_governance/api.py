@@ -12,22 +12,31 @@ from acgs1.contracts.policy_governance import (
     Ballot,
     Bundle,
     BundleSummary,
+    ConstitutionOnLedger,
     ConstitutionToRatify,
     DecisionDocument,
     DecisionRecord,
+    Emergency,
     EmergencyReceipt,
     EvaluationRequest,
     EvaluationResponse,
     GovernanceState,
     LedgerReceipt,
     Member,
+    NewAmendment,
     NewApproval,
     NewBallot,
     NewBundle,
     NewEmergency,
     NewMember,
+    NewMembershipChange,
+    NewParameters,
     NewProposal,
+    NewRatification,
+    NewWalletTransaction,
     Proposal,
+    SignedTransaction,
+    WalletTransaction,
 )
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import caller, require
@@ -38,12 +47,30 @@ from acgs1.services.policy_governance import errors
 from acgs1.services.policy_governance.acting import acting
 from acgs1.services.policy_governance.service.approvals import Approvals
 from acgs1.services.policy_governance.service.bundles import Bundles
+from acgs1.services.policy_governance.service.chronicle import Chronicle
 from acgs1.services.policy_governance.service.decisions import DecisionPoint
+from acgs1.services.policy_governance.service.emergencies import EmergencyPowers
+from acgs1.services.policy_governance.service.members import Members
 from acgs1.services.policy_governance.service.voting import Voting
+from acgs1.services.policy_governance.service.wallets import Wallets
 
 STATUSES: dict[type[DomainError], int] = {
     errors.NotAMember: 403,
     errors.MemberExists: 409,
+    errors.InvalidWallet: 422,
+    errors.WalletTaken: 409,
+    errors.OwnWallet: 409,
+    errors.WalletKeptHere: 409,
+    errors.WalletTransactionNotFound: 404,
+    errors.TransactionAltered: 422,
+    errors.WrongSigner: 422,
+    errors.TransactionExpired: 409,
+    errors.AmendmentTooWide: 422,
+    errors.NothingToChange: 422,
+    errors.NotTheProposer: 403,
+    errors.ConstitutionUnknown: 404,
+    errors.EmergencyNotFound: 404,
+    errors.CursorLost: 503,
     errors.NotAPerson: 422,
     errors.BundleNotFound: 404,
     errors.CertificateRejected: 422,
@@ -79,6 +106,10 @@ def _part(name: str) -> Any:
 
 
 VotingPart = Annotated[Voting, _part("voting")]
+MembersPart = Annotated[Members, _part("members")]
+WalletsPart = Annotated[Wallets, _part("wallets")]
+PowersPart = Annotated[EmergencyPowers, _part("powers")]
+ChroniclePart = Annotated[Chronicle, _part("chronicle")]
 BundlesPart = Annotated[Bundles, _part("bundles")]
 Point = Annotated[DecisionPoint, _part("point")]
 ApprovalsPart = Annotated[Approvals, _part("approvals")]
@@ -104,24 +135,49 @@ async def _state(voting: VotingPart, reads: HotReads, _: Caller) -> GovernanceSt
     return await reads.get("ledger_state", {}, voting.state)
 
 
+@router.get("/ledger/constitution", summary="The constitution that the ledger has in force", tags=["vote"])
+async def _on_ledger(chronicle: ChroniclePart, _: Caller) -> ConstitutionOnLedger:
+    return await chronicle.constitution()
+
+
 @router.post("/ledger/constitution", summary="Ratify the founding constitution", tags=["vote"])
-async def _ratify(body: ConstitutionToRatify, voting: VotingPart, identity: Service) -> LedgerReceipt:
-    return await voting.ratify(body.constitution, identity)
+async def _ratify(body: ConstitutionToRatify, members: MembersPart, _: Service) -> LedgerReceipt:
+    return await members.ratify(body.constitution)
 
 
-@router.post("/members", status_code=201, summary="Register a voting member", tags=["vote"])
-async def _register(body: NewMember, voting: VotingPart, identity: Admin) -> Member:
-    return await voting.register_member(body, identity)
+@router.post("/members", status_code=201, summary="Register a voting member before the first adoption", tags=["vote"])
+async def _register(body: NewMember, members: MembersPart, identity: Admin) -> Member:
+    return await members.register(body, identity)
 
 
 @router.get("/members", summary="The member register", tags=["vote"])
-async def _members(voting: VotingPart, _: Caller) -> list[Member]:
-    return await voting.members()
+async def _members(members: MembersPart, _: Caller) -> list[Member]:
+    return await members.all()
 
 
 @router.post("/proposals", status_code=201, summary="Propose a bundle", tags=["vote"])
 async def _propose(body: NewProposal, voting: VotingPart, identity: Proposer) -> Proposal:
     return await voting.propose(body, identity)
+
+
+@router.post("/proposals/amendments", status_code=201, summary="Propose to amend the constitution", tags=["vote"])
+async def _propose_amendment(body: NewAmendment, voting: VotingPart, identity: MemberCaller) -> Proposal:
+    return await voting.propose_amendment(body, identity)
+
+
+@router.post("/proposals/memberships", status_code=201, summary="Propose to change the members", tags=["vote"])
+async def _propose_membership(body: NewMembershipChange, voting: VotingPart, identity: MemberCaller) -> Proposal:
+    return await voting.propose_membership(body, identity)
+
+
+@router.post("/proposals/parameters", status_code=201, summary="Propose other rules for votes", tags=["vote"])
+async def _propose_parameters(body: NewParameters, voting: VotingPart, identity: MemberCaller) -> Proposal:
+    return await voting.propose_parameters(body, identity)
+
+
+@router.post("/proposals/ratifications", status_code=201, summary="Put an emergency action to the vote", tags=["vote"])
+async def _propose_ratification(body: NewRatification, voting: VotingPart, identity: MemberCaller) -> Proposal:
+    return await voting.propose_ratification(body, identity)
 
 
 @router.get("/proposals", summary="Proposals, newest first", tags=["vote"])
@@ -134,13 +190,18 @@ async def _proposal(proposal_id: str, voting: VotingPart, _: Caller) -> Proposal
     return await voting.proposal(proposal_id)
 
 
+@router.get("/proposals/{proposal_id}/ballots", summary="The ballots that the ledger took", tags=["vote"])
+async def _ballots(proposal_id: str, voting: VotingPart, _: Caller) -> list[Ballot]:
+    return await voting.ballots(proposal_id)
+
+
 @router.post("/proposals/{proposal_id}/ballots", status_code=201, summary="Vote", tags=["vote"])
 async def _vote(proposal_id: str, body: NewBallot, voting: VotingPart, identity: Caller) -> Ballot:
     return await voting.vote(proposal_id, body, identity)
 
 
 @router.post(
-    "/proposals/{proposal_id}/finalization", summary="Close the vote and enact what it accepted", tags=["vote"]
+    "/proposals/{proposal_id}/finalization", summary="Close the vote and carry out what it decided", tags=["vote"]
 )
 async def _finalize(
     proposal_id: str, voting: VotingPart, identity: Annotated[Identity, require(Role.MEMBER, Role.ADMIN, Role.SERVICE)]
@@ -148,9 +209,43 @@ async def _finalize(
     return await voting.finalize(proposal_id, identity)
 
 
+@router.post("/proposals/{proposal_id}/cancellation", summary="Take a proposal of one's own back", tags=["vote"])
+async def _cancel(proposal_id: str, voting: VotingPart, identity: MemberCaller) -> Proposal:
+    return await voting.cancel(proposal_id, identity)
+
+
+@router.post(
+    "/proposals/{proposal_id}/closing", summary="Close a finished proposal; its rent comes back", tags=["vote"]
+)
+async def _close(proposal_id: str, voting: VotingPart, identity: MemberCaller) -> Proposal:
+    return await voting.close(proposal_id, identity)
+
+
+@router.post("/wallet-transactions", status_code=201, summary="A transaction for one's own wallet", tags=["wallets"])
+async def _hand_out(body: NewWalletTransaction, wallets: WalletsPart, identity: MemberCaller) -> WalletTransaction:
+    return await wallets.hand_out(body, identity)
+
+
+@router.post("/wallet-transactions/{transaction_id}/signature", summary="Hand it back signed", tags=["wallets"])
+async def _take_back(
+    transaction_id: str, body: SignedTransaction, wallets: WalletsPart, identity: MemberCaller
+) -> WalletTransaction:
+    return await wallets.take_back(transaction_id, body.transaction, identity)
+
+
 @router.post("/emergencies", status_code=201, summary="Stop something at once, for at most 72 hours", tags=["vote"])
-async def _emergency(body: NewEmergency, bundles: BundlesPart, identity: Admin) -> EmergencyReceipt:
-    return await bundles.act_in_emergency(body, identity)
+async def _emergency(body: NewEmergency, powers: PowersPart, identity: Admin) -> EmergencyReceipt:
+    return await powers.act(body, identity)
+
+
+@router.get("/emergencies", summary="Emergency actions, oldest first", tags=["vote"])
+async def _emergencies(powers: PowersPart, _: Caller) -> list[Emergency]:
+    return await powers.actions()
+
+
+@router.post("/emergencies/{index}/end", summary="End an emergency action before its time", tags=["vote"])
+async def _end_emergency(index: Annotated[int, Path(ge=0)], powers: PowersPart, identity: Admin) -> Emergency:
+    return await powers.end(index, identity)
 
 
 # --- bundles ---

@@ -1,14 +1,33 @@
 """Decisions and their reasons; what an approval is bound to; what an emergency stops."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import cast
+from datetime import datetime, timedelta
+from typing import Any, cast
 
-from acgs1.contracts.policy_governance import DecisionRecord, EvaluationRequest
+from acgs1.contracts.constitution import Constitution
+from acgs1.contracts.constitutional_ai import difference
+from acgs1.contracts.policy_governance import (
+    AddPrinciple,
+    Amendment,
+    AmendPrinciple,
+    AmendText,
+    DecisionRecord,
+    Emergency,
+    EvaluationRequest,
+    Member,
+    Proposal,
+    RetirePrinciple,
+)
 from acgs1.core.canonical import canonical_json
-from acgs1.core.hashing import sha256_hex, text_hash
-from acgs1.services.policy_governance.errors import BadEvaluation
+from acgs1.core.hashing import content_hash, sha256_hex, text_hash
+from acgs1.services.policy_governance.errors import (
+    AmendmentTooWide,
+    BadEvaluation,
+    LedgerConflict,
+    NothingToChange,
+)
 
 APPROVAL_LIFETIME = timedelta(hours=1)
 SERVER_CONTEXT = frozenset({"approved", "approval"})
@@ -65,6 +84,125 @@ class Emergencies:
         if text_hash(subject_id) in self.revoked:
             return "the agent is revoked by an emergency action"
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One event of the program, where it happened. `kind` is the program's name for it, `data` its fields (hashes in hex)."""
+
+    signature: str
+    slot: int
+    position: int
+    kind: str
+    data: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The same whenever the event is read, so that the log takes it once."""
+        return f"evt_{sha256_hex(f'{self.signature}:{self.position}'.encode())[:48]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """Events behind a cursor, whole transactions only, and the cursor behind them."""
+
+    events: tuple[Happened, ...]
+    cursor: str | None
+    caught_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far the ledger has been followed, and the constitution in force there."""
+
+    cursor: str | None = None
+    constitution_hash: str | None = None
+    constitution_version: int = 0
+    signature: str | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The ledger's accounts. A proposal is one of the stored ones as the account has it, or one that is not stored."""
+
+    constitution_hash: str | None
+    constitution_version: int
+    members: tuple[Member, ...]
+    proposals: tuple[Mapping[str, Any], ...]
+    emergencies: tuple[Emergency, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Where a proposal landed."""
+
+    index: int
+    address: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsigned:
+    """A transaction for a wallet to sign: `message` is what is signed, `transaction` the wire form in base64."""
+
+    transaction: str
+    message: bytes
+    last_valid_block_height: int
+
+
+def amendment(old: Constitution, new: Constitution, register: Mapping[str, int]) -> Amendment:
+    """What the ledger would vote on to replace `old` by `new`. `register`: principles in force there, content hash -> index.
+
+    One subject at a time, so that the register holds every principle in force and people know what they vote on. Raises
+    NothingToChange, AmendmentTooWide, LedgerConflict for a principle that the register does not have.
+    """
+    change = difference(old, new)
+    subjects = [f"{c.change} `{c.principle.id}`" for c in change.principles] + list(change.text)
+    if not subjects:
+        raise NothingToChange("the draft is the constitution in force")
+    if len(change.principles) > 1 or (change.principles and change.text):
+        raise AmendmentTooWide(f"this draft would {', '.join(subjects)}; make a draft and a proposal of each")
+    if not change.principles:
+        return AmendText(constitution_hash=new.hash)
+    principle = change.principles[0].principle
+    digest = content_hash(principle.model_dump(mode="json"))
+    if change.principles[0].change == "add":
+        return AddPrinciple(
+            principle_id=principle.id, title=principle.title, content_hash=digest, constitution_hash=new.hash
+        )
+    before = next(p for p in old.principles if p.id == principle.id)
+    index = register.get(content_hash(before.model_dump(mode="json")))
+    if index is None:
+        raise LedgerConflict(f"principle `{principle.id}` is in force and not in the ledger's register")
+    if change.principles[0].change == "retire":
+        return RetirePrinciple(principle_id=principle.id, index=index, constitution_hash=new.hash)
+    return AmendPrinciple(
+        principle_id=principle.id, index=index, title=principle.title, content_hash=digest, constitution_hash=new.hash
+    )
+
+
+STEPS = {"unsigned": 0, "submitting": 1, "open": 2, "accepted": 3, "rejected": 3, "cancelled": 3, "enacted": 4}
+"""A proposal only ever goes up these steps, also where its history is read a second time."""
+
+
+def moved(proposal: Proposal, status: str, changes: Mapping[str, Any]) -> Proposal:
+    """The proposal with `changes` and at `status`, unless it is further already."""
+    if STEPS[status] < STEPS[proposal.status] or (
+        STEPS[status] == STEPS[proposal.status] and status != proposal.status
+    ):
+        return proposal
+    return proposal.model_copy(update={**changes, "status": status})
+
+
+def in_effect(actions: list[Emergency]) -> Emergencies:
+    """What the emergency actions that have not ended stop."""
+    acting = [action for action in actions if action.status in {"active", "confirmed"}]
+    return Emergencies(
+        suspended=frozenset(a.target for a in acting if a.kind == "suspend_policy" and a.target),
+        revoked=frozenset(a.target for a in acting if a.kind == "revoke_agent" and a.target),
+        frozen=any(a.kind == "freeze_activation" for a in acting),
+    )
 
 
 def request_digest(request: EvaluationRequest) -> str:

@@ -13,6 +13,73 @@ class MemberExists(DomainError):
     title = "The person is a member already"
 
 
+class InvalidWallet(DomainError):
+    code = "invalid_wallet"
+    title = "The address is not one that a wallet can sign for"
+
+
+class WalletTaken(DomainError):
+    code = "wallet_taken"
+    title = "The wallet belongs to another person"
+
+
+class OwnWallet(DomainError):
+    """The member's key is not here; see `POST /api/v1/wallet-transactions`."""
+
+    code = "own_wallet"
+    title = "The member has to sign with their own wallet"
+
+
+class WalletKeptHere(DomainError):
+    code = "wallet_kept_here"
+    title = "The member's wallet is kept here; there is nothing for them to sign"
+
+
+class WalletTransactionNotFound(DomainError):
+    code = "wallet_transaction_not_found"
+    title = "There is no such transaction for this wallet"
+
+
+class TransactionAltered(DomainError):
+    code = "transaction_altered"
+    title = "The transaction is not the one that was handed out"
+
+
+class WrongSigner(DomainError):
+    code = "wrong_signer"
+    title = "The transaction is not signed by the member's wallet"
+
+
+class TransactionExpired(DomainError):
+    code = "transaction_expired"
+    title = "The transaction can no longer land; ask for another"
+
+
+class AmendmentTooWide(DomainError):
+    code = "amendment_too_wide"
+    title = "An amendment changes one principle, or the text around the principles"
+
+
+class NothingToChange(DomainError):
+    code = "nothing_to_change"
+    title = "The proposal would change nothing"
+
+
+class NotTheProposer(DomainError):
+    code = "not_the_proposer"
+    title = "Only the member who made the proposal can do this"
+
+
+class ConstitutionUnknown(DomainError):
+    code = "constitution_unknown"
+    title = "constitutional_ai does not keep this constitution"
+
+
+class EmergencyNotFound(DomainError):
+    code = "emergency_not_found"
+    title = "There is no such emergency action in effect"
+
+
 class NotAPerson(DomainError):
     code = "not_a_person"
     title = "Only a person's active account with the role `member` can become a voting member"
@@ -40,6 +107,13 @@ class LedgerConflict(DomainError):
 
     code = "ledger_conflict"
     title = "The ledger holds something else"
+
+
+class CursorLost(DomainError):
+    """The ledger does not know how far it was followed: it was set up anew, or has forgotten its past."""
+
+    code = "cursor_lost"
+    title = "The ledger does not know how far it was followed"
 
 
 class ProposalNotFound(DomainError):

@@ -1,26 +1,23 @@
 """Background work of policy_governance."""
 
 import asyncio
-import json
-from pathlib import Path
 
 import structlog
 
 from acgs1.contracts.events import Event
-from acgs1.core.clock import Clock
 from acgs1.core.errors import DomainError
 from acgs1.kit.db import Store
 from acgs1.kit.errors import DependencyUnavailable
-from acgs1.kit.home import write_private_json
 from acgs1.services.policy_governance.adapters.ledger import SolanaGovernance
-from acgs1.services.policy_governance.domain import Emergencies, Recorded
+from acgs1.services.policy_governance.domain import Recorded
 from acgs1.services.policy_governance.repository import GovernanceRepository
 from acgs1.services.policy_governance.service.bundles import Bundles
-from acgs1.services.policy_governance.service.decisions import DecisionPoint
+from acgs1.services.policy_governance.service.emergencies import EmergencyPowers
 from acgs1.services.policy_governance.service.voting import Voting
 
 _log = structlog.get_logger()
-_FOLLOW_SECONDS = 2.0
+_FIRST_PAUSE = 0.2
+_CARRY_ON_SECONDS = 2.0
 _LONGEST_PAUSE = 15.0
 
 
@@ -50,51 +47,56 @@ def decision_event(decision: Recorded) -> Event:
     )
 
 
-async def follow_the_ledger(ledger: SolanaGovernance, voting: Voting) -> None:
-    """Initialise the program on the first start, then keep unfinished proposals in step with the ledger."""
-    pause, initialized = 0.2, False
-    while True:
-        try:
-            if not initialized:
-                await ledger.initialize()
-                initialized = True
-            await voting.resume()
-            pause = _FOLLOW_SECONDS
-        except DomainError as error:
-            _log.warning("ledger_not_followed", code=error.code, detail=error.detail, seconds=pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
-        await asyncio.sleep(pause)
+class LedgerWatch:
+    """Follows the ledger once in an interval: emergency actions are obeyed within one. While the ledger is away the last known ones stay in
+    effect, also over a restart, and no constitution is taken for changed."""
 
-
-class EmergencyWatch:
-    """Obeys emergency actions within one interval. While the ledger is away the last known ones stay in effect, also over a restart:
-    they are kept in `file`."""
-
-    def __init__(self, point: DecisionPoint, bundles: Bundles, clock: Clock, seconds: float, file: Path) -> None:
-        self._point = point
+    def __init__(
+        self,
+        ledger: SolanaGovernance,
+        powers: EmergencyPowers,
+        bundles: Bundles,
+        voting: Voting,
+        seconds: float,
+    ) -> None:
+        self._ledger = ledger
+        self._powers = powers
         self._bundles = bundles
-        self._clock = clock
+        self._voting = voting
         self._seconds = seconds
-        self._file = file
+        self._initialized = False
         self._failure: DomainError | None = DependencyUnavailable("the ledger has not been asked yet")
-        if file.exists():
-            known = json.loads(file.read_text())
-            point.emergencies = Emergencies(frozenset(known["suspended"]), frozenset(known["revoked"]), known["frozen"])
 
     async def run(self) -> None:
-        kept = self._point.emergencies
         while True:
             try:
-                await self._bundles.watch_emergencies(self._clock.now())
+                await self.once()
                 self._failure = None
             except DomainError as error:
-                _log.warning("emergencies_not_read", code=error.code)
+                _log.warning("ledger_not_followed", code=error.code, detail=error.detail)
                 self._failure = error
-            if self._point.emergencies != kept:
-                kept = self._point.emergencies
-                document = {"suspended": sorted(kept.suspended), "revoked": sorted(kept.revoked), "frozen": kept.frozen}
-                await asyncio.to_thread(write_private_json, self._file, document)
             await asyncio.sleep(self._seconds)
+
+    async def once(self) -> None:
+        """One look: initialise the program on the first start, take in what happened, obey it."""
+        if not self._initialized:
+            await self._ledger.initialize()
+            self._initialized = True
+        await self._powers.watch()
+        await self._bundles.bind()
+
+    async def carry_on(self) -> None:
+        """Go on with what a crash cut off. Apart from `run`: a ledger that is slow to take a transaction must not hold up the look."""
+        pause = _FIRST_PAUSE
+        while True:
+            if self._initialized:
+                try:
+                    await self._voting.resume()
+                    pause = _CARRY_ON_SECONDS
+                except DomainError as error:
+                    _log.warning("votes_not_carried_on", code=error.code, detail=error.detail, seconds=pause)
+                    pause = min(pause * 2, _LONGEST_PAUSE)
+            await asyncio.sleep(pause)
 
     async def check(self) -> None:
         """For `/health`: raises what the last look at the ledger raised. Asks nobody, so that probes cannot open its breaker."""

@@ -18,4 +18,4 @@ class GovernanceSettings(BaseSettings):
     voting_seconds: Annotated[int, Field(ge=1, le=30 * 86400)] = 60
     """The shortest voting window."""
     emergency_poll_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
-    """How often the ledger is asked for emergency actions."""
+    """How often the ledger is asked what has happened: emergency actions are obeyed within this time."""

@@ -14,14 +14,18 @@ from acgs1.kit.db import Store
 from acgs1.kit.platform import Platform
 from acgs1.optimizer.web import optimized
 from acgs1.services.policy_governance.adapters.engine import KernelLoader
-from acgs1.services.policy_governance.adapters.parts import AuthPeople, RemoteVerifier
+from acgs1.services.policy_governance.adapters.parts import AuthPeople, RemoteTexts, RemoteVerifier
 from acgs1.services.policy_governance.adapters.sealer import KeySealer
 from acgs1.services.policy_governance.adapters.spool import DecisionSpool
 from acgs1.services.policy_governance.repository import GovernanceRepository
 from acgs1.services.policy_governance.service.approvals import Approvals
 from acgs1.services.policy_governance.service.bundles import Bundles
+from acgs1.services.policy_governance.service.chronicle import Chronicle
 from acgs1.services.policy_governance.service.decisions import DecisionPoint
+from acgs1.services.policy_governance.service.emergencies import EmergencyPowers
+from acgs1.services.policy_governance.service.members import Members
 from acgs1.services.policy_governance.service.voting import Voting
+from acgs1.services.policy_governance.service.wallets import Wallets
 from acgs1.services.policy_governance.settings import GovernanceSettings
 
 _log = structlog.get_logger()
@@ -46,23 +50,29 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         keys = platform.home.keys("ledger")
         ledger = SolanaGovernance(client, keys, rules, breakers().get("policy_governance->ledger"))
         sealer = KeySealer(platform.home.keys("policy_governance"))
-        bundles = Bundles(store, ledger, verifier, sealer, KernelLoader(), point, platform.clock)
-        people = AuthPeople(platform.client("auth"))
-        voting = Voting(store, ledger, people, verifier, platform.clock)
+        texts = RemoteTexts(platform.client("constitutional_ai"))
+        bundles = Bundles(store, ledger, verifier, sealer, KernelLoader(), point, texts, platform.clock)
+        chronicle = Chronicle(store, ledger, platform.clock)
+        powers = EmergencyPowers(store, ledger, chronicle, point, platform.clock)
+        members = Members(store, ledger, chronicle, AuthPeople(platform.client("auth")), platform.clock)
+        voting = Voting(store, ledger, chronicle, members, verifier, texts, platform.clock)
+        # Before the first decision, and whether or not the ledger is there.
+        await powers.obey()
         try:
             await bundles.load_active()
         except DomainError as error:
             # Nothing is allowed then; a database that was tampered with must not stop people from looking into it.
             _log.error("active_bundle_refused", code=error.code, detail=error.detail)
         app.state.voting, app.state.bundles, app.state.point = voting, bundles, point
+        app.state.members, app.state.powers, app.state.chronicle = members, powers, chronicle
+        app.state.wallets = Wallets(store, ledger, chronicle, members, voting, platform.clock)
         app.state.approvals = Approvals(store, spool, platform.clock)
-        known = platform.home.spool / "emergencies.json"
-        watch = jobs.EmergencyWatch(point, bundles, platform.clock, own.emergency_poll_seconds, known)
+        watch = jobs.LedgerWatch(ledger, powers, bundles, voting, own.emergency_poll_seconds)
         platform.add_check("ledger", watch.check)
         platform.deliver_to_log()
         platform.spawn("decisions", partial(spool.drain, partial(jobs.keep_decisions, store)))
-        platform.spawn("ledger", partial(jobs.follow_the_ledger, ledger, voting))
-        platform.spawn("emergencies", watch.run)
+        platform.spawn("ledger", watch.run)
+        platform.spawn("votes", watch.carry_on)
         try:
             async with optimized(app, platform.settings, "policy_governance"):
                 # For readers: every step of a vote asks the ledger itself.

@@ -1,39 +1,75 @@
 """`quantumagi_core` through its client: the council's side, and the wallets of members who have none of their own."""
 
 import asyncio
+import dataclasses
+from base64 import b64decode
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from solders.instruction import Instruction
 from solders.keypair import Keypair
+from solders.message import to_bytes_versioned
 from solders.pubkey import Pubkey
+from solders.transaction import VersionedTransaction
 
 from acgs1.contracts.constitution import Constitution
-from acgs1.contracts.policy_governance import GovernanceState, LedgerReceipt, Member, Proposal, ProposalStatus
+from acgs1.contracts.policy_governance import (
+    AddPrinciple,
+    AmendPrinciple,
+    AmendText,
+    Change,
+    Choice,
+    Emergency,
+    GovernanceState,
+    LedgerReceipt,
+    Member,
+    Proposal,
+    RatifyEmergency,
+    RegisterMember,
+    RemoveMember,
+    RetirePrinciple,
+    SetParameters,
+    SetWeight,
+)
 from acgs1.core.hashing import content_hash, text_hash
 from acgs1.kit.breaker import CircuitBreaker, CircuitOpenError
 from acgs1.kit.errors import DependencyUnavailable
 from acgs1.ledger import accounts
 from acgs1.ledger.client import LedgerClient
-from acgs1.ledger.errors import AccountMissingError, LedgerUnavailableError, ProgramError, TransactionExpiredError
-from acgs1.ledger.events import Ratified
-from acgs1.ledger.instructions import Authorities, Parameters
-from acgs1.ledger.keys import load_or_create_keypair
-from acgs1.services.policy_governance.domain import Emergencies
-from acgs1.services.policy_governance.errors import LedgerConflict
-from acgs1.services.policy_governance.ports import Choice
+from acgs1.ledger.errors import (
+    AccountMissingError,
+    CursorLostError,
+    LedgerUnavailableError,
+    TransactionExpiredError,
+    TransactionFailedError,
+)
+from acgs1.ledger.events import Initialized, Ratified
+from acgs1.ledger.instructions import Authorities, Parameters, reference
+from acgs1.ledger.instructions import content_hash as instruction_hash
+from acgs1.ledger.keys import load_or_create_keypair, parse_address
+from acgs1.services.policy_governance.domain import (
+    Chapter,
+    Emergencies,
+    Happened,
+    Opened,
+    Snapshot,
+    Unsigned,
+)
+from acgs1.services.policy_governance.errors import (
+    CursorLost,
+    InvalidWallet,
+    LedgerConflict,
+    TransactionAltered,
+    TransactionExpired,
+    WrongSigner,
+)
 
 T = TypeVar("T")
 
-_STATUS: Final[dict[str, ProposalStatus]] = {
-    "active": "open",
-    "accepted": "accepted",
-    "rejected": "rejected",
-    "enacted": "enacted",
-    "cancelled": "cancelled",
-}
+_PAGE: Final = 200
 _LEAST_LAMPORTS: Final = 50_000_000
 _TOP_UP_LAMPORTS: Final = 2_000_000_000
 # The program wants a hash from the start; this one stands for "none yet" until the bootstrap sets the first.
@@ -64,42 +100,80 @@ class SolanaGovernance:
         async with self._ratifying:
             return await self._guarded(lambda: self._ratify(constitution))
 
-    async def register_member(self, user_id: str, weight: int) -> Member:
+    def wallet_of(self, user_id: str) -> str:
+        return str(self._wallet(user_id).pubkey())
+
+    def check_wallet(self, address: str) -> None:
+        try:
+            wallet = parse_address(address)
+        except ValueError as error:
+            raise InvalidWallet(str(error)) from None
+        if not wallet.is_on_curve():
+            raise InvalidWallet(f"`{address}` is the address of a program's account: no key signs for it")
+
+    async def register_member(self, wallet: str, weight: int) -> Member:
         async def register() -> Member:
-            wallet = self._wallet(user_id).pubkey()
-            if await self._client.get_member(wallet) is None:
+            address = parse_address(wallet)
+            if await self._client.get_member(address) is None:
                 await self._fund()
-                await self._client.register_member(self._council, wallet, weight)
-            member = await self._client.get_member(wallet)
+                await self._client.register_member(self._council, address, weight)
+            member = await self._client.get_member(address)
             if member is None:
                 raise LedgerConflict(f"the ledger confirmed member `{wallet}` and does not show it")
-            return Member(user_id=user_id, wallet=member.wallet, weight=member.weight, index=member.slot)
+            return Member(user_id=None, wallet=member.wallet, weight=member.weight, index=member.slot)
 
         return await self._guarded(register)
 
-    async def propose(self, proposal: Proposal, content_hash: str, proposer: str, seconds: int) -> Proposal:
-        async def open_vote() -> Proposal:
-            wallet = self._wallet(proposer)
-            await self._client.ensure_funded(wallet.pubkey(), _LEAST_LAMPORTS, _TOP_UP_LAMPORTS)
-            period = max(seconds, (await self._client.governance()).voting_period)
-            # A crash may have come after the proposal landed. Our id in the transaction tells it from another proposal of
-            # the same bundle.
-            made = await self._client.propose(
-                wallet, "policy", content_hash, proposal.certificate_hash, period, intent=proposal.id
-            )
-            found = await self._found(made.index)
-            return _followed(_signed(proposal, "propose", made.signature), found)
+    async def events(self, cursor: str | None) -> Chapter:
+        try:
+            page = await self._guarded(lambda: self._client.events_since(cursor, _PAGE))
+        except CursorLostError as error:
+            raise CursorLost(error.detail) from error
+        events: list[Happened] = []
+        for event in page.events:
+            kind, data = type(event.body).__name__, dataclasses.asdict(event.body)
+            if kind == "ProposalCreated":
+                data["address"] = str(self._client.build.at.proposal(data["index"]))
+            events.append(Happened(event.signature, event.slot, event.position, kind, data))
+        return Chapter(tuple(events), page.cursor, page.caught_up)
 
-        return await self._guarded(open_vote)
+    async def snapshot(self) -> Snapshot:
+        return await self._guarded(self._snapshot)
 
-    async def follow(self, proposal: Proposal) -> Proposal:
-        async def read() -> Proposal:
-            if proposal.index is None:
-                return proposal
-            found = await self._client.get_proposal(proposal.index)
-            return _followed(proposal, found) if found else proposal
+    async def principles(self) -> dict[str, int]:
+        async def read() -> dict[str, int]:
+            return {p.content_hash: p.index for p in await self._client.list_principles() if p.status == "active"}
 
         return await self._guarded(read)
+
+    def content_of(self, change: Change) -> str:
+        if isinstance(change, AmendText):
+            return change.constitution_hash
+        if isinstance(change, RatifyEmergency):
+            return self._client.emergency_ratification_hash(change.emergency)
+        # Signer, addresses and proposal are accounts of the instruction; its data, which is hashed, has none of them.
+        return instruction_hash(self._instruction(change, self._council.pubkey(), 0, 0))
+
+    async def find(self, proposal: Proposal) -> Opened | None:
+        if proposal.wallet is None:
+            return None
+        wallet = parse_address(proposal.wallet)
+
+        async def look() -> Opened | None:
+            found = await self._client.find_proposed(wallet, proposal.id)
+            return Opened(found.index, found.address, found.signature) if found else None
+
+        return await self._guarded(look)
+
+    async def propose(self, proposal: Proposal) -> Opened:
+        async def open_vote() -> Opened:
+            wallet = self._wallet(proposal.proposed_by)
+            kind, content, certificate, period = await self._terms(proposal)
+            await self._client.ensure_funded(wallet.pubkey(), _LEAST_LAMPORTS, _TOP_UP_LAMPORTS)
+            made = await self._client.propose(wallet, kind, content, certificate, period, intent=proposal.id)
+            return Opened(made.index, made.address, made.signature)
+
+        return await self._guarded(open_vote)
 
     async def vote(self, user_id: str, proposal: Proposal, choice: Choice) -> str:
         async def cast() -> str:
@@ -110,20 +184,92 @@ class SolanaGovernance:
 
         return await self._guarded(cast)
 
-    async def finalize(self, proposal: Proposal) -> Proposal:
-        async def close() -> Proposal:
+    async def finalize(self, proposal: Proposal) -> None:
+        async def close() -> None:
             await self._fund()
-            return _followed(proposal, await self._client.finalize(self._council, _index(proposal)))
+            await self._client.finalize(self._council, _index(proposal))
 
-        return await self._guarded(close)
+        await self._guarded(close)
 
-    async def enact(self, proposal: Proposal) -> Proposal:
-        async def carry_out() -> Proposal:
+    async def enact(self, proposal: Proposal) -> str:
+        async def carry_out() -> str:
             await self._fund()
-            receipt = await self._client.enact(self._council, _index(proposal))
-            return _followed(_signed(proposal, "enact", receipt.signature), await self._found(_index(proposal)))
+            index, change = _index(proposal), proposal.change
+            if change is None or isinstance(change, AmendText | RatifyEmergency):
+                return (await self._client.enact(self._council, index)).signature
+            count = (await self._client.governance()).principle_count
+            instruction = self._instruction(change, self._council.pubkey(), count, index)
+            return (await self._client.send([instruction], [self._council])).signature
 
         return await self._guarded(carry_out)
+
+    async def cancel(self, user_id: str, proposal: Proposal) -> None:
+        async def take_back() -> None:
+            await self._fund()
+            instruction = self._client.build.cancel(self._wallet(user_id).pubkey(), _index(proposal))
+            await self._client.send([instruction], [self._wallet(user_id)], self._council)
+
+        await self._guarded(take_back)
+
+    async def close(self, user_id: str, proposal: Proposal) -> None:
+        async def reclaim() -> None:
+            await self._fund()
+            instruction = self._client.build.close_proposal(self._wallet(user_id).pubkey(), _index(proposal))
+            await self._client.send([instruction], [self._wallet(user_id)], self._council)
+
+        await self._guarded(reclaim)
+
+    async def unsigned(self, act: str, wallet: str, proposal: Proposal, choice: Choice | None) -> Unsigned:
+        async def prepare() -> Unsigned:
+            await self._fund()
+            signer, council, build = parse_address(wallet), self._council.pubkey(), self._client.build
+            if act == "propose":
+                kind, content, certificate, period = await self._terms(proposal)
+                index = (await self._client.governance()).proposal_count
+                opening = build.propose(signer, index, kind, content, certificate, period)
+                # The proposal's rent is its wallet's. Where there is a faucet it has enough.
+                await self._client.ensure_funded(signer, _LEAST_LAMPORTS, _TOP_UP_LAMPORTS)
+                instructions = [reference(council, proposal.id), opening]
+            elif act == "vote" and choice is not None:
+                instructions = [build.vote(signer, _index(proposal), choice)]
+            elif act == "cancel":
+                instructions = [build.cancel(signer, _index(proposal))]
+            else:
+                instructions = [build.close_proposal(signer, _index(proposal))]
+            made = await self._client.prepare(instructions, council)
+            message = bytes(VersionedTransaction.from_bytes(b64decode(made.transaction)).message)
+            return Unsigned(made.transaction, message, made.last_valid_block_height)
+
+        return await self._guarded(prepare)
+
+    def countersign(self, message: bytes, wallet: str, transaction: str) -> bytes:
+        try:
+            given = VersionedTransaction.from_bytes(b64decode(transaction, validate=True))
+        except ValueError as error:
+            raise TransactionAltered(f"it cannot be read as a transaction in base64: {error}") from None
+        if bytes(given.message) != message:
+            raise TransactionAltered("its message differs from the one that was handed out; sign that one as it is")
+        signed = to_bytes_versioned(given.message)
+        keys = given.message.account_keys[: given.message.header.num_required_signatures]
+        theirs = given.signatures[keys.index(parse_address(wallet))]
+        if not theirs.verify(parse_address(wallet), signed):
+            raise WrongSigner(f"the signature in the place of `{wallet}` is missing or not that wallet's")
+        ours = self._council.sign_message(signed)
+        signatures = [ours if key == self._council.pubkey() else theirs for key in keys]
+        return bytes(VersionedTransaction.populate(given.message, signatures))
+
+    async def land(self, signed: bytes, last_valid_block_height: int) -> str:
+        async def send() -> str:
+            signature = str(VersionedTransaction.from_bytes(signed).signatures[0])
+            known = await self._client.transaction(signature)
+            if known is not None and known.error is None:
+                return signature
+            try:
+                return (await self._client.submit(signed, last_valid_block_height)).signature
+            except TransactionExpiredError as error:
+                raise TransactionExpired(error.detail) from error
+
+        return await self._guarded(send)
 
     async def is_enacted(self, policies_hash: str) -> bool:
         async def look() -> bool:
@@ -156,6 +302,64 @@ class SolanaGovernance:
 
         return await self._guarded(act)
 
+    async def end_emergency(self, index: int) -> None:
+        async def end() -> None:
+            await self._client.ensure_funded(self._emergency.pubkey(), _LEAST_LAMPORTS, _TOP_UP_LAMPORTS)
+            await self._client.end_emergency(self._emergency, index)
+
+        await self._guarded(end)
+
+    async def _terms(self, proposal: Proposal) -> tuple[Any, str, str | None, int]:
+        """Kind, content, certificate and window, as the program wants them."""
+        if proposal.content_hash is None:
+            raise LedgerConflict(f"proposal `{proposal.id}` does not say what it is about")
+        period = max(proposal.voting_seconds, (await self._client.governance()).voting_period)
+        return proposal.kind, proposal.content_hash, proposal.certificate_hash, period
+
+    def _instruction(  # noqa: PLR0911 - one return per kind of change
+        self, change: Change, signer: Pubkey, count: int, proposal: int
+    ) -> Instruction:
+        """The instruction that carries out `change`; `count`: principles in the register, where a new one goes."""
+        build = self._client.build
+        match change:
+            case AddPrinciple():
+                return build.add_principle(
+                    signer, count, change.title, change.content_hash, change.constitution_hash, proposal
+                )
+            case AmendPrinciple():
+                return build.amend_principle(
+                    signer, change.index, change.title, change.content_hash, change.constitution_hash, proposal
+                )
+            case RetirePrinciple():
+                return build.retire_principle(signer, change.index, change.constitution_hash, proposal)
+            case RegisterMember():
+                return build.register_member(signer, parse_address(change.wallet), change.weight, proposal)
+            case SetWeight():
+                return build.set_weight(signer, parse_address(change.wallet), change.weight, proposal)
+            case RemoveMember():
+                return build.remove_member(signer, parse_address(change.wallet), proposal)
+            case SetParameters():
+                rules = Parameters(
+                    change.shortest_voting_seconds, change.threshold_bp, change.quorum_bp, change.vote_change_allowed
+                )
+                return build.set_parameters(signer, rules, proposal)
+            case _:
+                raise LedgerConflict(f"`{change.change}` is carried out by `enact`")
+
+    async def _snapshot(self) -> Snapshot:
+        state = await self._client.governance()
+        members = [
+            Member(user_id=None, wallet=m.wallet, weight=m.weight if m.active else 0, index=m.slot)
+            for m in await self._client.list_members()
+        ]
+        return Snapshot(
+            constitution_hash=state.constitution_hash if state.ratified else None,
+            constitution_version=state.constitution_version,
+            members=tuple(members),
+            proposals=tuple(dataclasses.asdict(p) for p in await self._client.list_proposals()),
+            emergencies=tuple(_emergency(e) for e in await self._client.list_emergencies()),
+        )
+
     async def _state(self) -> GovernanceState:
         state = await self._client.get_governance()
         if state is None:
@@ -169,6 +373,7 @@ class SolanaGovernance:
                 members=0,
                 total_weight=0,
                 proposals=0,
+                voting_seconds=self._rules.voting_period,
             )
         return GovernanceState(
             program_id=str(self._client.program),
@@ -180,6 +385,8 @@ class SolanaGovernance:
             members=state.active_members,
             total_weight=state.total_weight,
             proposals=state.proposal_count,
+            voting_seconds=state.voting_period,
+            vote_change_allowed=state.vote_change_allowed,
         )
 
     async def _initialize(self) -> None:
@@ -193,10 +400,17 @@ class SolanaGovernance:
         state = await self._client.ensure_initialized(self._council, who, self._rules, _NO_CONSTITUTION)
         ours = (str(who.council), str(who.emergency), str(who.log), str(who.verifier))
         theirs = (state.council, state.emergency, state.log, state.verifier)
-        if ours != theirs:
+        if ours != theirs and ours != await self._first_authorities():
             raise LedgerConflict(
                 f"the program at `{self._client.program}` obeys other authorities: council `{state.council}`"
             )
+
+    async def _first_authorities(self) -> tuple[str, str, str, str] | None:
+        """Those that the program was initialised with: an authority that was handed on since is no stranger's program."""
+        async for event in self._client.events():
+            if isinstance(event.body, Initialized):
+                return event.body.council, event.body.emergency, event.body.log, event.body.verifier
+        return None
 
     async def _ratify(self, constitution: Constitution) -> LedgerReceipt:
         state = await self._client.governance()
@@ -233,12 +447,6 @@ class SolanaGovernance:
                 return event.signature
         raise LedgerConflict("the ledger is ratified, but its history does not hold the ratification")
 
-    async def _found(self, index: int) -> accounts.Proposal:
-        found = await self._client.get_proposal(index)
-        if found is None:
-            raise LedgerConflict(f"the ledger confirmed proposal {index} and does not show it")
-        return found
-
     async def _fund(self) -> None:
         await self._client.ensure_funded(self._council.pubkey(), _LEAST_LAMPORTS, _TOP_UP_LAMPORTS)
 
@@ -260,7 +468,7 @@ class SolanaGovernance:
         async with self._breaker:
             try:
                 yield
-            except (ProgramError, LedgerConflict) as error:
+            except (TransactionFailedError, CursorLostError, LedgerConflict, TransactionExpired) as error:
                 refusal = error
         if refusal is not None:
             raise refusal
@@ -281,19 +489,9 @@ def _index(proposal: Proposal) -> int:
     return proposal.index
 
 
-def _followed(proposal: Proposal, found: accounts.Proposal) -> Proposal:
-    return proposal.model_copy(
-        update={
-            "status": _STATUS[found.status],
-            "index": found.index,
-            "address": found.address,
-            "for_weight": found.votes_for,
-            "against_weight": found.votes_against,
-            "abstain_weight": found.votes_abstain,
-            "closes_at": datetime.fromtimestamp(found.ends_at, UTC),
-        }
-    )
-
-
-def _signed(proposal: Proposal, step: str, signature: str) -> Proposal:
-    return proposal.model_copy(update={"signatures": {**proposal.signatures, step: signature}})
+def _emergency(found: accounts.Emergency) -> Emergency:
+    kind: Any = found.kind
+    status: Any = found.status
+    ends = None if found.status == "confirmed" else datetime.fromtimestamp(found.expires_at, UTC)
+    target = None if found.kind == "freeze_activation" else found.target
+    return Emergency(index=found.index, kind=kind, target=target, status=status, expires_at=ends)

@@ -1,12 +1,14 @@
-"""The other services that this one asks: auth and formal verification."""
+"""The other services that this one asks: auth, constitutional AI, formal verification."""
 
 from acgs1.contracts.auth import User
 from acgs1.contracts.common import Message
+from acgs1.contracts.constitution import Constitution
+from acgs1.contracts.constitutional_ai import ConstitutionDocument
 from acgs1.contracts.formal_verification import Attestation, Certificate, VerifierKey
 from acgs1.core.canonical import canonical_json
 from acgs1.core.hashing import sha256_hex
 from acgs1.kit.clients import PartClient
-from acgs1.kit.errors import UpstreamRejected
+from acgs1.kit.errors import DependencyUnavailable, UpstreamRejected
 from acgs1.kit.signing import VerifyingKey, base64url_decode
 from acgs1.services.policy_governance.errors import CertificateRejected
 
@@ -24,6 +26,24 @@ class AuthPeople:
             if error.status == 404:
                 return None
             raise
+
+
+class RemoteTexts:
+    """Constitutions, as constitutional AI keeps them. What it sends is what was asked for, or it is not taken."""
+
+    def __init__(self, client: PartClient) -> None:
+        self._client = client
+
+    async def text(self, constitution_hash: str) -> Constitution | None:
+        try:
+            found = await self._client.get(f"/api/v1/constitutions/{constitution_hash}", ConstitutionDocument)
+        except UpstreamRejected as error:
+            if error.status == 404:
+                return None
+            raise
+        if found.constitution.hash != constitution_hash:
+            raise DependencyUnavailable(f"`constitutional_ai` sent another text for `{constitution_hash}`")
+        return found.constitution
 
 
 class _Nothing(Message):

@@ -1,5 +1,7 @@
 """A person's answer to a decision that a human could turn into an allow."""
 
+from datetime import datetime
+
 from acgs1.contracts.auth import Identity, Role
 from acgs1.contracts.common import Page
 from acgs1.contracts.events import new_event
@@ -83,15 +85,23 @@ class Approvals:
             approval = _seen(await records.approval(approval_id), approval_id)
         if Role.AGENT in by.roles and approval.requested_by != by.id:
             raise ApprovalNotFound(f"`{approval_id}` is not an approval of yours")
-        return approval
+        return _shown(approval, self._clock.now())
 
     async def page(self, status: str | None, cursor: str | None, limit: int) -> Page[Approval]:
         async with self._store.reading() as records:
-            rows, following = await records.approvals(status, cursor, limit)
-        return Page[Approval](items=rows, next_cursor=following)
+            now = self._clock.now()
+            rows, following = await records.approvals(status, cursor, limit, now)
+        return Page[Approval](items=[_shown(row, now) for row in rows], next_cursor=following)
 
 
 def _seen(approval: Approval | None, approval_id: str) -> Approval:
     if approval is None:
         raise ApprovalNotFound(f"`{approval_id}` is not an approval here")
+    return approval
+
+
+def _shown(approval: Approval, now: datetime) -> Approval:
+    """As it counts now: one whose time is over is expired, though nothing has written that down."""
+    if approval.status in {"pending", "granted"} and approval.expires_at <= now:
+        return approval.model_copy(update={"status": "expired"})
     return approval

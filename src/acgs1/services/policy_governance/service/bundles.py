@@ -1,16 +1,21 @@
-"""Bundles: built from proved policies, adopted by a vote, activated, loaded."""
+"""Bundles: built from proved policies, adopted by a vote, activated, loaded, held to the constitution in force."""
 
 import asyncio
-from datetime import datetime
+from collections.abc import Sequence
+
+import structlog
 
 from acgs1.contracts.auth import Identity
 from acgs1.contracts.common import Page
+from acgs1.contracts.constitution import Constitution, Never
 from acgs1.contracts.events import new_event
 from acgs1.contracts.formal_verification import Certificate
-from acgs1.contracts.guards import guards_of
-from acgs1.contracts.policy_governance import Bundle, BundleSummary, EmergencyReceipt, NewBundle, NewEmergency
+from acgs1.contracts.guards import guard_id, guard_text, guards_of
+from acgs1.contracts.policy_governance import Bundle, BundleSummary, EvaluationRequest, NewBundle
 from acgs1.core.clock import Clock
+from acgs1.core.errors import DomainError
 from acgs1.core.hashing import content_hash, text_hash
+from acgs1.services.policy_governance.domain import Evaluated
 from acgs1.services.policy_governance.errors import (
     ActivationFrozen,
     BundleNotAdopted,
@@ -19,8 +24,10 @@ from acgs1.services.policy_governance.errors import (
     ConstitutionNotInForce,
     NoActiveBundle,
 )
-from acgs1.services.policy_governance.ports import Governance, Ledger, Loader, Sealer, Verifier
+from acgs1.services.policy_governance.ports import Evaluator, Governance, Ledger, Loader, Sealer, Texts, Verifier
 from acgs1.services.policy_governance.service.decisions import DecisionPoint
+
+_log = structlog.get_logger()
 
 
 class Bundles:
@@ -35,6 +42,7 @@ class Bundles:
         sealer: Sealer,
         loader: Loader,
         point: DecisionPoint,
+        texts: Texts,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -43,7 +51,10 @@ class Bundles:
         self._sealer = sealer
         self._loader = loader
         self._point = point
+        self._texts = texts
         self._clock = clock
+        # The bundle that is served, and the constitution whose guards stand beside its own (None: its own suffice).
+        self._bound: tuple[str, str | None] | None = None
 
     async def build(self, request: NewBundle, by: Identity) -> Bundle:
         """Check the certificate and seal the bundle. The same content is the same bundle."""
@@ -113,11 +124,12 @@ class Bundles:
                 new_event("policy_governance", "bundle.activated", now, actor=by.id, subject=bundle_hash, **data)
             )
         self._point.serve(evaluator, policies_hash)
+        self._bound = (bundle_hash, None)
         return await self.bundle(bundle_hash)
 
     async def load_active(self) -> None:
-        """At start: load the active bundle after checking its seal and its hash. A bundle that fails either is not served
-        (CertificateRejected)."""
+        """At start: load the active bundle after checking its seal and its hash, under the constitution in force. A bundle that fails
+        either check is not served (CertificateRejected)."""
         try:
             async with self._store.reading() as records:
                 active = await records.active_bundle()
@@ -125,10 +137,77 @@ class Bundles:
             raise CertificateRejected("the active bundle in the database cannot be read any more") from error
         if active is None:
             return
-        bundle, _ = active
+        self._expect_sealed(active[0])
+        await self.bind()
+
+    async def bind(self) -> None:
+        """Hold the active bundle to the constitution in force, as far as the ledger has been followed.
+
+        After an amendment the active bundle goes on deciding, for it was proved and voted on, under its own guards *and* those of the
+        amended constitution: what is newly forbidden is denied at once, what is newly allowed waits for policies proved against the new
+        text. Where the new text is not known anywhere here, nobody can tell what it forbids, and everything is denied.
+        """
+        async with self._store.reading() as records:
+            active, in_force = await records.active_bundle(), (await records.position()).constitution_hash
+        if active is None:
+            return
+        bundle = active[0]
+        other = in_force if in_force not in {None, bundle.constitution_hash} else None
+        if self._bound == (bundle.hash, other):
+            return
         self._expect_sealed(bundle)
-        evaluator = await asyncio.to_thread(self._loader.load, bundle)
+        evaluator: Evaluator
+        if other is None:
+            evaluator = await asyncio.to_thread(self._loader.load, bundle)
+        elif (constitution := await self._text(other)) is None:
+            _log.error("constitution_unknown", constitution=other)
+            self._point.serve(
+                _Withheld(bundle, f"the text of the constitution in force, `{other}`, is not known here"), ""
+            )
+            return
+        else:
+            evaluator = await asyncio.to_thread(self._under, bundle, constitution)
+            _log.warning("bundle_bound_to_amendment", bundle=bundle.hash, constitution=other)
         self._point.serve(evaluator, text_hash(bundle.policies))
+        self._bound = (bundle.hash, other)
+
+    async def _text(self, constitution_hash: str) -> Constitution | None:
+        async with self._store.reading() as records:
+            constitution = await records.constitution(constitution_hash)
+        if constitution is None:
+            try:
+                constitution = await self._texts.text(constitution_hash)
+            except DomainError as error:
+                _log.warning("constitution_not_fetched", code=error.code)
+                return None
+            if constitution is not None:
+                async with self._store.transaction() as records:
+                    await records.keep_constitution(constitution)
+        return constitution
+
+    def _under(self, bundle: Bundle, constitution: Constitution) -> Evaluator:
+        """The bundle under the guards of an amended constitution too. A guard that the bundle's schema cannot express (it speaks
+        of a fact that these policies know nothing of) denies its whole scope; a scope that the schema does not know has no valid
+        request."""
+        guards, principles = bundle.guards, dict(bundle.guard_principles)
+        for principle in constitution.principles:
+            for number, invariant in enumerate(principle.invariants):
+                if not isinstance(invariant, Never):
+                    continue
+                name = f"amended:{guard_id(principle.id, number)}"
+                for when in (invariant.when, "true"):
+                    text = guard_text(name, principle.id, invariant.model_copy(update={"when": when}))
+                    if self._loads(bundle, text):
+                        guards, principles = f"{guards}\n{text}", {**principles, name: principle.id}
+                        break
+        return self._loader.load(bundle.model_copy(update={"guards": guards, "guard_principles": principles}))
+
+    def _loads(self, bundle: Bundle, guard: str) -> bool:
+        try:
+            self._loader.load(bundle.model_copy(update={"guards": guard}))
+        except CertificateRejected:
+            return False
+        return True
 
     async def bundle(self, bundle_hash: str) -> Bundle:
         return (await self._existing(bundle_hash))[0]
@@ -145,27 +224,6 @@ class Bundles:
             rows, following = await records.bundles(cursor, limit)
         return Page[BundleSummary](items=[_summary(row) for row in rows], next_cursor=following)
 
-    async def act_in_emergency(self, request: NewEmergency, by: Identity) -> EmergencyReceipt:
-        """Put an emergency action on the ledger; the decision point obeys it at once here, elsewhere within one polling interval."""
-        index = await self._ledger.emergency(request.kind, request.target, request.reason, request.seconds)
-        now = self._clock.now()
-        async with self._store.transaction() as records:
-            data = {
-                "emergency": request.kind,
-                "target": request.target,
-                "reason": request.reason,
-                "seconds": request.seconds,
-            }
-            await records.record(
-                new_event("policy_governance", "emergency.declared", now, actor=by.id, subject=str(index), **data)
-            )
-        await self.watch_emergencies(now)
-        return EmergencyReceipt(index=index)
-
-    async def watch_emergencies(self, now: datetime) -> None:
-        """Take over what the ledger says about emergency actions."""
-        self._point.emergencies = await self._ledger.emergencies(now)
-
     def _expect_sealed(self, bundle: Bundle) -> None:
         """The database is not trusted: what decides is what was proved, voted on and sealed."""
         content = bundle.model_dump(
@@ -181,6 +239,23 @@ class Bundles:
         if found is None:
             raise BundleNotFound(f"`{bundle_hash}` is not a bundle here")
         return found
+
+
+class _Withheld:
+    """Stands in for a bundle that may not decide: every request is denied, and the answer says why."""
+
+    def __init__(self, bundle: Bundle, why: str) -> None:
+        self.bundle = bundle
+        self._why = why
+
+    def evaluate(self, request: EvaluationRequest, *, approved: bool) -> Evaluated:  # noqa: ARG002 - the port names them
+        return Evaluated(allowed=False, policies=(), guards=(), errors=(self._why,))
+
+    def asks_for_approval(self, action: str) -> bool:  # noqa: ARG002 - the port names it
+        return False
+
+    def principles(self, policies: Sequence[str]) -> list[str]:  # noqa: ARG002 - the port names it
+        return []
 
 
 def _covers(certificate: Certificate, request: NewBundle) -> None:

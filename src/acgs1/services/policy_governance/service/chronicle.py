@@ -1,0 +1,432 @@
+"""What happened on the ledger, followed into this service's state and from there into the log."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from pydantic import JsonValue
+
+from acgs1.contracts.events import Event
+from acgs1.contracts.policy_governance import Ballot, ConstitutionOnLedger, Emergency, Proposal
+from acgs1.core.clock import Clock
+from acgs1.core.ids import new_id
+from acgs1.services.policy_governance.domain import (
+    Emergencies,
+    Happened,
+    Opened,
+    Position,
+    Snapshot,
+    in_effect,
+    moved,
+)
+from acgs1.services.policy_governance.errors import CursorLost
+from acgs1.services.policy_governance.ports import Governance, Ledger, Records
+
+_log = structlog.get_logger()
+_SERVICE = "policy_governance"
+_STATUS = {"active": "open"}
+_LOGGED = {
+    "Initialized": "ledger.initialized",
+    "ParametersChanged": "parameters.changed",
+    "Attested": "certificate.attested",
+    "AttestationRevoked": "certificate.attestation_revoked",
+    "PolicyEnacted": "policy.enacted",
+    "EmergencyClosed": "emergency.closed",
+    "AuthorityOffered": "authority.offered",
+    "AuthorityAccepted": "authority.accepted",
+}
+"""What changes nothing here and is recorded all the same. Anchored roots are not: recording them would make the log grow, and so
+the next root."""
+
+
+class Chronicle:
+    """Follows the program's events by a cursor that is kept in the same transaction as what the events led to: whatever is killed or
+    away and for how long, no event is lost and none counts twice.
+
+    An event that is read a second time (the ledger had to be followed from its beginning again) changes nothing that it
+    changed before, and the log knows its id. Accounts are read at the start, and where a transaction's log was cut, to be held against
+    what the events led to.
+    """
+
+    def __init__(self, store: Governance, ledger: Ledger, clock: Clock) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._reconcile = True
+
+    async def catch_up(self) -> None:
+        """Take in all that has happened up to now. Raises the ledger's errors; what was taken in by then stays."""
+        async with self._lock:
+            while True:
+                async with self._store.reading() as records:
+                    position = await records.position()
+                try:
+                    chapter = await self._ledger.events(position.cursor)
+                except CursorLost as error:
+                    _log.error("ledger_cursor_lost", detail=error.detail)
+                    await self._begin_again()
+                    continue
+                await self._find_own(chapter.events)
+                if chapter.events or chapter.cursor != position.cursor:
+                    async with self._store.transaction() as records:
+                        for happened in chapter.events:
+                            await self._apply(records, happened)
+                        position = await records.position()
+                        await records.keep_position(_at(position, chapter.cursor))
+                if chapter.caught_up:
+                    break
+            await self._let_lapse()
+            if self._reconcile:
+                await self._compare()
+                self._reconcile = False
+
+    async def emergencies(self) -> Emergencies:
+        """What is stopped, as far as the ledger has been followed."""
+        async with self._store.reading() as records:
+            return in_effect(await records.emergencies(acting=True))
+
+    async def actions(self) -> list[Emergency]:
+        """Every emergency action, oldest first."""
+        async with self._store.reading() as records:
+            return await records.emergencies()
+
+    async def constitution(self) -> ConstitutionOnLedger:
+        """The constitution in force, as far as the ledger has been followed."""
+        async with self._store.reading() as records:
+            position = await records.position()
+        return ConstitutionOnLedger(
+            constitution_hash=position.constitution_hash,
+            constitution_version=position.constitution_version,
+            signature=position.signature,
+            since=position.since,
+        )
+
+    # --- events ---
+
+    async def _find_own(self, events: tuple[Happened, ...]) -> None:
+        """Give the proposals that were sent and not answered for (a crash in between) their place, before their events are taken
+        for somebody else's."""
+        if not any(happened.kind == "ProposalCreated" for happened in events):
+            return
+        async with self._store.reading() as records:
+            waiting = [p for p in await records.proposals_with("submitting", "unsigned") if p.index is None]
+        for proposal in waiting:
+            if (opened := await self._ledger.find(proposal)) is not None:
+                async with self._store.transaction() as records:
+                    await place(records, proposal.id, opened)
+
+    async def _apply(self, records: Records, happened: Happened) -> None:
+        """What each event leads to; one that this release does not know leads to nothing."""
+        steps: dict[str, Callable[[Records, Happened], Awaitable[None]]] = {
+            "ProposalCreated": self._opened,
+            "VoteCast": self._voted,
+            "ProposalFinalized": self._finalized,
+            "ProposalEnacted": self._enacted,
+            "ProposalCancelled": self._cancelled,
+            "ProposalClosed": self._closed,
+            "MemberChanged": self._member,
+            "Ratified": self._constitution,
+            "ConstitutionAmended": self._constitution,
+            "PrincipleChanged": self._constitution,
+            "EmergencyTaken": self._emergency,
+            "EmergencyResolved": self._emergency,
+            "LogTruncated": self._truncated,
+        }
+        if happened.kind in _LOGGED:
+            plain = {name: value for name, value in happened.data.items() if isinstance(value, str | int)}
+            await self._record(records, happened, _LOGGED[happened.kind], _subject(happened.data), plain)
+        elif (step := steps.get(happened.kind)) is not None:
+            await step(records, happened)
+
+    async def _opened(self, records: Records, happened: Happened) -> None:
+        data = happened.data
+        proposal = await records.proposal_at(data["index"])
+        if proposal is None:
+            proposal = await self._stranger(records, data)
+        changes = {
+            "index": data["index"],
+            "address": data["address"],
+            "wallet": data["proposer"],
+            "content_hash": data["content_hash"],
+            "total_weight": data["total_weight"],
+            "constitution_version": data["constitution_version"],
+            "closes_at": _instant(data["ends_at"]),
+            "signatures": {**proposal.signatures, "propose": happened.signature},
+        }
+        await records.keep_proposal(moved(proposal, "open", changes))
+        told = {"index": data["index"], "kind": data["kind"], "content": data["content_hash"]}
+        actor = await records.owner(data["proposer"])
+        await self._record(records, happened, "proposal.opened", proposal.id, told, actor or data["proposer"])
+
+    async def _stranger(self, records: Records, data: Mapping[str, Any]) -> Proposal:
+        """A proposal that a member made past this service."""
+        kind: Any = data["kind"]
+        certificate = data["certificate_hash"] if kind == "policy" else None
+        bundle = await records.bundle_proved_by(certificate) if certificate else None
+        return Proposal(
+            id=new_id("prp"),
+            kind=kind,
+            title=f"Proposal {data['index']} of the ledger",
+            bundle_hash=bundle.hash if bundle else None,
+            certificate_hash=certificate,
+            status="submitting",
+            index=None,
+            address=None,
+            for_weight=0,
+            against_weight=0,
+            abstain_weight=0,
+            closes_at=None,
+            voting_seconds=max(1, data["ends_at"] - data["starts_at"]),
+            proposed_by=await records.owner(data["proposer"]) or data["proposer"],
+            created_at=_instant(data["starts_at"]),
+        )
+
+    async def _voted(self, records: Records, happened: Happened) -> None:
+        data = happened.data
+        proposal = await records.proposal_at(data["proposal"])
+        if proposal is None:
+            return
+        user_id = await records.owner(data["voter"])
+        ballot = Ballot(
+            proposal_id=proposal.id,
+            choice=data["choice"],
+            weight=data["weight"],
+            signature=happened.signature,
+            wallet=data["voter"],
+            user_id=user_id,
+        )
+        await records.keep_ballot(ballot, data["voter"])
+        if proposal.status == "open":
+            await records.keep_proposal(proposal.model_copy(update=_sums(data)))
+        told = {"choice": data["choice"], "weight": data["weight"]}
+        await self._record(records, happened, "ballot.cast", proposal.id, told, user_id or data["voter"])
+
+    async def _finalized(self, records: Records, happened: Happened) -> None:
+        data = happened.data
+        told = {"for": data["votes_for"], "against": data["votes_against"], "abstain": data["votes_abstain"]}
+        changes = {**_sums(data), "quorum_reached": data["quorum_reached"]}
+        await self._moved(records, happened, "finalized", data["status"], changes, told)
+
+    async def _enacted(self, records: Records, happened: Happened) -> None:
+        await self._moved(records, happened, "enacted", "enacted", {"enacting": False, "refusal": None})
+
+    async def _cancelled(self, records: Records, happened: Happened) -> None:
+        await self._moved(records, happened, "cancelled", "cancelled", {})
+
+    async def _member(self, records: Records, happened: Happened) -> None:
+        data = happened.data
+        await records.keep_member(data["wallet"], data["slot"], data["weight"])
+        told = {"wallet": data["wallet"], "weight": data["weight"], "total_weight": data["total_weight"]}
+        who = await records.owner(data["wallet"]) or data["wallet"]
+        await self._record(records, happened, "member.changed", who, told)
+
+    async def _truncated(self, records: Records, happened: Happened) -> None:  # noqa: ARG002 - as the others
+        self._reconcile = True
+
+    async def _moved(
+        self,
+        records: Records,
+        happened: Happened,
+        step: str,
+        status: str,
+        changes: Mapping[str, Any],
+        told: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        proposal = await records.proposal_at(happened.data["index"])
+        if proposal is None:
+            return
+        signatures = {**proposal.signatures, {"enacted": "enact"}.get(step, step): happened.signature}
+        after = moved(proposal, _STATUS.get(status, status), {**changes, "signatures": signatures})
+        await records.keep_proposal(after)
+        if after.status == "enacted" and after.bundle_hash is not None:
+            found = await records.bundle(after.bundle_hash)
+            if found is not None and found[0].status == "built":
+                await records.set_bundle_status(after.bundle_hash, "adopted")
+        facts = {"status": status, "kind": proposal.kind, **(told or {})}
+        if proposal.bundle_hash:
+            facts["bundle"] = proposal.bundle_hash
+        await self._record(records, happened, f"proposal.{step}", proposal.id, facts)
+
+    async def _closed(self, records: Records, happened: Happened) -> None:
+        proposal = await records.proposal_at(happened.data["index"])
+        if proposal is None:
+            return
+        lamports = happened.data["lamports"]
+        await records.keep_proposal(proposal.model_copy(update={"closed": True, "rent_lamports": lamports}))
+        await self._record(records, happened, "proposal.closed", proposal.id, {"lamports": lamports})
+
+    async def _constitution(self, records: Records, happened: Happened) -> None:
+        data, position = happened.data, await records.position()
+        digest, version = data["constitution_hash"], data["constitution_version"]
+        if happened.kind == "PrincipleChanged" and position.constitution_version == 0:
+            return  # before ratification the text is still being written
+        if version > position.constitution_version:
+            since = _instant(data["at"])
+            await records.keep_position(Position(position.cursor, digest, version, happened.signature, since))
+        kind = "ledger.constitution_ratified" if happened.kind == "Ratified" else "ledger.constitution_amended"
+        await self._record(records, happened, kind, digest, {"version": version})
+
+    async def _emergency(self, records: Records, happened: Happened) -> None:
+        data = happened.data
+        taken = happened.kind == "EmergencyTaken"
+        action = _action(data, "active" if taken else data["status"])
+        facts: dict[str, JsonValue] = {"emergency": action.kind, "target": action.target}
+        if taken:
+            facts["reason"] = data["reason_hash"]
+        await records.keep_emergency(action)
+        kind = "emergency.taken" if taken else f"emergency.{action.status}"
+        await self._record(records, happened, kind, str(action.index), facts)
+
+    async def _record(
+        self,
+        records: Records,
+        happened: Happened,
+        kind: str,
+        subject: str,
+        data: Mapping[str, JsonValue],
+        actor: str = "ledger",
+    ) -> None:
+        seconds = happened.data.get("at") or happened.data.get("starts_at")
+        event = Event(
+            id=happened.id,
+            type=kind,
+            # The ledger's time, so that an event read twice is the same to the byte.
+            time=_instant(seconds) if seconds else self._clock.now(),
+            service=_SERVICE,
+            actor=actor,
+            subject=subject,
+            data={**data, "signature": happened.signature, "slot": happened.slot},
+        )
+        await records.record_once(event)
+
+    # --- accounts ---
+
+    async def _begin_again(self) -> None:
+        """The cursor means nothing to the ledger: take over its accounts, and read what history it has."""
+        await self._compare()
+        async with self._store.transaction() as records:
+            position = await records.position()
+            await records.keep_position(_at(position, None))
+        self._reconcile = True
+
+    async def _let_lapse(self) -> None:
+        """End the actions whose time is over; only after the ledger was heard, for a vote may have confirmed them."""
+        now = self._clock.now()
+        async with self._store.reading() as records:
+            acting = await records.emergencies(acting=True)
+        over = [a for a in acting if a.expires_at is not None and a.expires_at <= now]
+        if over:
+            async with self._store.transaction() as records:
+                for action in over:
+                    await records.keep_emergency(action.model_copy(update={"status": "expired"}))
+
+    async def _compare(self) -> None:
+        """Hold what the events led to against the accounts, which are right where the two differ."""
+        snapshot = await self._ledger.snapshot()
+        now = self._clock.now()
+        async with self._store.transaction() as records:
+            differing = [
+                *await self._compare_proposals(records, snapshot),
+                *await _compare_members(records, snapshot),
+                *await _compare_emergencies(records, snapshot, now),
+            ]
+            position = await records.position()
+            known = (position.constitution_hash, position.constitution_version)
+            there = (snapshot.constitution_hash, snapshot.constitution_version)
+            if snapshot.constitution_hash is not None and known != there:
+                differing.append("constitution")
+                await records.keep_position(Position(position.cursor, *there, None, now))
+            if differing:
+                _log.warning("ledger_reconciled", differing=differing)
+                event = Event(
+                    id=new_id("evt"),
+                    type="ledger.reconciled",
+                    time=now,
+                    service=_SERVICE,
+                    actor=_SERVICE,
+                    subject="accounts",
+                    data={"differing": list[JsonValue](differing)},
+                )
+                await records.record(event)
+
+    async def _compare_proposals(self, records: Records, snapshot: Snapshot) -> list[str]:
+        differing: list[str] = []
+        for found in snapshot.proposals:
+            known = await records.proposal_at(found["index"])
+            changes = {**_sums(found), "closes_at": _instant(found["ends_at"]), "address": found["address"]}
+            status = str(_STATUS.get(found["status"], found["status"]))
+            before = known or (await self._stranger(records, found)).model_copy(update={"index": found["index"]})
+            after = moved(
+                before, status, {**changes, "wallet": found["proposer"], "content_hash": found["content_hash"]}
+            )
+            if known != after:
+                differing.append(f"proposal {found['index']}")
+                await records.keep_proposal(after)
+        return differing
+
+
+async def place(records: Records, proposal_id: str, opened: Opened) -> None:
+    """Note where a proposal landed."""
+    proposal = await records.proposal(proposal_id)
+    if proposal is not None and proposal.index is None:
+        await records.keep_proposal(proposal.model_copy(update={"index": opened.index, "address": opened.address}))
+
+
+async def _compare_members(records: Records, snapshot: Snapshot) -> list[str]:
+    differing: list[str] = []
+    for found in snapshot.members:
+        known = await records.member_with(found.wallet)
+        if known is None or (known.weight, known.index) != (found.weight, found.index):
+            differing.append(f"member {found.index}")
+            await records.keep_member(found.wallet, found.index, found.weight)
+    return differing
+
+
+async def _compare_emergencies(records: Records, snapshot: Snapshot, now: datetime) -> list[str]:
+    differing: list[str] = []
+    known = {action.index: action for action in await records.emergencies()}
+    for found in snapshot.emergencies:
+        over = found.status == "active" and found.expires_at is not None and found.expires_at <= now
+        right = found.model_copy(update={"status": "expired"}) if over else found
+        before = known.get(found.index)
+        if before is None or before.status != right.status:
+            differing.append(f"emergency {found.index}")
+            await records.keep_emergency(right)
+    return differing
+
+
+def _at(position: Position, cursor: str | None) -> Position:
+    return Position(
+        cursor, position.constitution_hash, position.constitution_version, position.signature, position.since
+    )
+
+
+def _instant(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _sums(data: Mapping[str, Any]) -> dict[str, int]:
+    return {
+        "for_weight": data["votes_for"],
+        "against_weight": data["votes_against"],
+        "abstain_weight": data["votes_abstain"],
+    }
+
+
+def _action(data: Mapping[str, Any], status: str) -> Emergency:
+    kind: Any = data["kind"]
+    standing: Any = status
+    return Emergency(
+        index=data["index"],
+        kind=kind,
+        target=None if kind == "freeze_activation" else data["target"],
+        status=standing,
+        expires_at=None if status == "confirmed" else _instant(data["expires_at"]),
+    )
+
+
+def _subject(data: Mapping[str, Any]) -> str:
+    return str(next((data[n] for n in ("certificate_hash", "content_hash", "role", "index") if n in data), "ledger"))
