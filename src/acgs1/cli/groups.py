@@ -2,11 +2,13 @@
 
 import click
 
+from acgs1.cli.certificates import certificate, proof
 from acgs1.cli.evidence import evidence
 from acgs1.cli.tau_airline.command import tau_airline
 from acgs1.cli.verify import verify
 
-verify.add_command(evidence)
+for command in (certificate, proof, evidence):
+    verify.add_command(command)
 
 
 @click.group("benchmark")

@@ -56,6 +56,29 @@ class Suggestion(Message):
     add: str
 
 
+class ProofCheck(Message):
+    """What a checker said about one proof object. `incomplete`: sound as far as it goes, but it trusts a step."""
+
+    checker: str
+    result: Literal["correct", "incomplete", "failed"]
+    detail: str | None = None
+
+
+class ScriptProof(Message):
+    """cvc5's proof object (format CPC) that no model satisfies the script. Both texts are kept by their hashes."""
+
+    smtlib_sha256: Sha256
+    proof_sha256: Sha256 | None = None
+    reason: str | None = Field(default=None, description="why there is no proof object")
+    checks: list[ProofCheck] = []
+
+
+Strength = Literal["replayed", "compiled", "earlier_proof", "one_solver", "two_solvers", "checked_proof"]
+"""What stands behind a verdict: `replayed` in the evaluator (refuted); decided while it was `compiled`, with nothing left for a
+solver; resting in part on an `earlier_proof` of this process; answered by `one_solver` (cvc5); by `two_solvers` (z3 agrees); by both,
+with every proof object found correct by a checker that is no part of either (`checked_proof`)."""
+
+
 class Obligation(Message):
     """One thing to prove and what came of it."""
 
@@ -76,6 +99,8 @@ class Obligation(Message):
     )
     solver: str
     second_opinion: Literal["agrees", "unknown", "not_run"] = "not_run"
+    strength: Strength | None = Field(default=None, description="None where nothing was found out")
+    proofs: list[ScriptProof] = Field(default=[], description="filled where the verification was asked to keep proofs")
     milliseconds: float
 
 
@@ -138,6 +163,25 @@ class Certificate(Message):
     hash: Sha256
     key_id: str
     signature: str = Field(description="Ed25519 over the canonical JSON of `body`, base64url without padding")
+
+
+class ObligationProofs(Message):
+    """What can be had about one obligation of a certificate. Without a script it was decided by the compiler alone."""
+
+    obligation_id: str
+    smtlib_sha256: Sha256 | None = Field(
+        description="as the certificate says: the script's, or SHA-256 over those of several, by line"
+    )
+    strength: Strength | None
+    proofs: list[ScriptProof]
+
+
+class CertificateProofs(Message):
+    """The proof objects kept with a certificate. They are bound to it by the scripts' hashes, which it signs."""
+
+    certificate_hash: Sha256
+    format: Literal["cpc"] = "cpc"
+    obligations: list[ObligationProofs]
 
 
 class NewComparison(Message):

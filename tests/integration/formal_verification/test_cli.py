@@ -1,12 +1,14 @@
 """`acgs1 verify`: proofs without the running system."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from acgs1.cli.verify import verify
+from acgs1.cli.groups import verify
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import CertificateBody, ObligationEvidence, RequestEnvironment
 from acgs1.core.clock import ManualClock
@@ -211,17 +213,94 @@ def test_hygiene_reports_policies_and_without_them_the_constitution(folder: Path
     assert run("hygiene", "--constitution", folder / "law.yaml").exit_code == 0
 
 
-def test_scripts_and_proofs_are_written_under_the_hash_that_certificates_name(folder: Path):
-    (folder / "solver.cedar").write_text(GOOD.replace("resource.n >= 0", "context.m < resource.n && context.m > 7"))
+SOLVED = GOOD.replace("resource.n >= 0", "context.m < resource.n && context.m > 7")
+
+
+@pytest.fixture
+def proved(folder: Path) -> tuple[Path, Result]:
+    (folder / "solver.cedar").write_text(SOLVED)
     inputs = ("--constitution", folder / "law.yaml", "--policies", folder / "solver.cedar")
-    result = run("proofs", *inputs, "--out", folder / "proofs")
+    return folder / "proofs", run("policies", *inputs, "--proofs", folder / "proofs")
+
+
+def test_scripts_and_proofs_are_written_under_their_hashes(folder: Path, proved: tuple[Path, Result]):
+    out, result = proved
     assert result.exit_code == 0, result.output
-    index = json.loads((folder / "proofs" / "index.json").read_text())
-    hashes = [digest for entry in index for digest in entry["scripts"]]
-    assert hashes
-    for digest in hashes:
-        script = (folder / "proofs" / f"{digest}.smt2").read_text()
-        assert text_hash(script) == digest
-        assert "(step" in (folder / "proofs" / f"{digest}.cpc").read_text()
+    assert "with a proof object that cvc5 has checked itself" in result.output
+    index = json.loads((out / "index.json").read_text())["obligations"]
+    held = {o["obligation_id"]: [p["smtlib_sha256"] for p in o["proofs"]] for o in index}
+    assert any(held.values())
+    for proof in (proof for o in index for proof in o["proofs"]):
+        assert text_hash((out / f"{proof['smtlib_sha256']}.smt2").read_text()) == proof["smtlib_sha256"]
+        text = (out / f"{proof['proof_sha256']}.cpc").read_text()
+        assert text_hash(text) == proof["proof_sha256"]
+        assert "(step" in text
+    inputs = ("--constitution", folder / "law.yaml", "--policies", folder / "solver.cedar")
     report = json.loads(run("policies", *inputs, "--json").stdout)
-    assert {o["smtlib_sha256"] for o in report["obligations"]} - {None} == set(hashes)
+    assert {o["id"]: o["smtlib_sha256"] for o in report["obligations"]} == {
+        name: (hashes[0] if hashes else None) for name, hashes in held.items()
+    }
+
+
+CHECKER = """#!{python}
+import sys
+assert sys.argv[1].startswith("--include="), sys.argv
+given = open(sys.argv[2]).read()
+assert "(assume" in given and given.rstrip().splitlines()[-1].split()[2] == "false"
+{answer}
+"""
+
+
+def external_checker(folder: Path, answer: str) -> tuple[str | Path, ...]:
+    """A program with the manners of Ethos, and something to stand for its rules."""
+    program = folder / "ethos"
+    program.write_text(CHECKER.format(python=sys.executable, answer=answer))
+    program.chmod(0o755)
+    (folder / "Cpc.eo").write_text("; rules")
+    return "--checker", program, "--rules", folder / "Cpc.eo"
+
+
+def test_an_external_checker_goes_over_every_proof(folder: Path, proved: tuple[Path, Result]):
+    result = run("proof", proved[0], *external_checker(folder, "print('correct')"))
+    assert result.exit_code == 0, result.output
+    assert "1 of 1 proof objects are correct, says ethos " in result.output
+    assert "2 obligations were decided by the symbolic compiler" in result.output
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ("print('incomplete')", "incomplete, it trusts a step"),
+        ("sys.exit('no such rule')", "failed, no such rule"),
+        ("print('correct'); sys.exit(3)", "failed"),
+        ("import os; os.abort()", "failed"),
+    ],
+)
+def test_what_the_checker_does_not_find_correct_fails(
+    folder: Path, proved: tuple[Path, Result], answer: str, says: str
+):
+    result = run("proof", proved[0], *external_checker(folder, answer))
+    assert (result.exit_code, says in result.output) == (1, True), result.output
+
+
+@pytest.mark.parametrize("suffix", ["smt2", "cpc"])
+def test_a_changed_script_or_proof_fails_whatever_the_checker_says(
+    folder: Path, proved: tuple[Path, Result], suffix: str
+):
+    (file,) = proved[0].glob(f"*.{suffix}")
+    file.write_text(file.read_text() + "; more")
+    result = run("proof", proved[0], *external_checker(folder, "print('correct')"))
+    assert (result.exit_code, "is missing or another" in result.output) == (1, True), result.output
+
+
+@pytest.mark.skipif(
+    not {"ACGS_PROVER_ETHOS", "ACGS_PROVER_CPC_SIGNATURE"} <= set(os.environ),
+    reason="needs the proof checker Ethos: ACGS_PROVER_ETHOS and ACGS_PROVER_CPC_SIGNATURE",
+)
+def test_ethos_finds_the_proofs_of_the_shipped_example_correct(tmp_path: Path):
+    example = Path(__file__).parents[3] / "examples" / "airline"
+    inputs = ("--constitution", example / "constitution.yaml", "--policies", example / "policies.cedar")
+    assert run("policies", *inputs, "--proofs", tmp_path).exit_code == 0
+    result = run("proof", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "17 of 17 proof objects are correct" in result.output

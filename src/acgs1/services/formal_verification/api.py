@@ -1,12 +1,13 @@
 """Routes of formal_verification."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from acgs1.contracts.auth import Identity, Role
 from acgs1.contracts.common import Page
@@ -15,6 +16,7 @@ from acgs1.contracts.formal_verification import (
     Attestation,
     Certificate,
     CertificateInputs,
+    CertificateProofs,
     Comparison,
     ConstitutionCheck,
     Findings,
@@ -32,10 +34,12 @@ from acgs1.kit.access import require
 from acgs1.kit.web import api_router
 from acgs1.ledger.errors import LedgerError
 from acgs1.optimizer.web import HotReads
+from acgs1.services.formal_verification.archive import pack
 from acgs1.services.formal_verification.errors import (
     CertificateNotFound,
     InvalidConstitution,
     InvalidPolicies,
+    ProofTextNotFound,
     ProverUnavailable,
     TooManyObligations,
     VerificationNotFound,
@@ -48,6 +52,7 @@ STATUSES: dict[type[DomainError], int] = {
     TooManyObligations: 413,
     VerificationNotFound: 404,
     CertificateNotFound: 404,
+    ProofTextNotFound: 404,
     ProverUnavailable: 503,
     LedgerError: 409,
 }
@@ -85,9 +90,14 @@ def _answer(
 
 @router.post("/verifications", status_code=201, summary="Prove policies", tags=["proofs"], responses=_PROGRESS)
 async def _verify(
-    body: NewVerification, service: Service, identity: Prover, response: Response, wait: Wait = 1.0
+    body: NewVerification,
+    service: Service,
+    identity: Prover,
+    response: Response,
+    wait: Wait = 1.0,
+    proofs: Annotated[bool, Query(description="prove everything anew and keep the solver's proof objects")] = False,
 ) -> VerificationReport | VerificationProgress:
-    return _answer(await service.verify(body, identity, wait), response)
+    return _answer(await service.verify(body, identity, wait, proofs=proofs), response)
 
 
 @router.get("/verifications", summary="Verifications, newest first", tags=["proofs"])
@@ -171,6 +181,36 @@ async def _certificate(digest: Digest, service: Service, reads: HotReads, _: Rea
 @router.get("/certificates/{digest}/inputs", summary="What a certificate was issued for", tags=["certificates"])
 async def _certificate_inputs(digest: Digest, service: Service, _: Reader) -> CertificateInputs:
     return await service.certificate_inputs(digest)
+
+
+@router.get("/certificates/{digest}/proofs", summary="The proof objects kept with a certificate", tags=["certificates"])
+async def _certificate_proofs(digest: Digest, service: Service, _: Reader) -> CertificateProofs:
+    return await service.certificate_proofs(digest)
+
+
+@router.get(
+    "/certificates/{digest}/archive",
+    summary="A certificate with all that it takes to check it",
+    tags=["certificates"],
+    response_class=Response,
+    responses={200: {"content": {"application/zip": {}}, "description": "A ZIP file"}},
+)
+async def _certificate_archive(digest: Digest, service: Service, _: Reader) -> Response:
+    archive = await service.certificate_archive(digest)
+    # Proof objects may be megabytes; packing them would hold up the event loop.
+    data = await asyncio.to_thread(pack, archive)
+    name = f'attachment; filename="certificate-{digest[:16]}.zip"'
+    return Response(data, media_type="application/zip", headers={"Content-Disposition": name})
+
+
+@router.get(
+    "/proof-texts/{digest}",
+    summary="A script or a proof object, by its hash",
+    tags=["certificates"],
+    response_class=PlainTextResponse,
+)
+async def _proof_text(digest: Digest, service: Service, _: Reader) -> PlainTextResponse:
+    return PlainTextResponse(await service.proof_text(digest))
 
 
 @router.post("/certificates/{digest}/attestation", summary="Attest a certificate on the ledger", tags=["certificates"])

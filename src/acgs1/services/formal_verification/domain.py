@@ -1,6 +1,6 @@
 """The rules of the room: what a verdict is worth, what a certificate says. No solver here."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -12,11 +12,14 @@ from acgs1.contracts.formal_verification import (
     Finding,
     Obligation,
     ObligationEvidence,
+    ProofCheck,
+    ScriptProof,
+    Strength,
     Verdict,
     VerificationReport,
 )
 from acgs1.core.canonical import canonical_json
-from acgs1.core.hashing import sha256_hex
+from acgs1.core.hashing import sha256_hex, text_hash
 
 Change = Literal["unchanged", "narrows", "widens", "both", "unknown"]
 Status = Literal["running", "done", "cancelled", "failed"]
@@ -57,13 +60,57 @@ class Plan:
 CONTRADICTION = "the evaluator does not confirm the solver's counterexample"
 UNCONFIRMED = "replay contradicts solver"
 DISAGREEMENT = "cvc5 and z3 disagree"
+REJECTED = "a checker rejects cvc5's proof"
 """Reasons of an `unknown` that are defects of a prover, never of the policies: alert on them, keep the reproducer."""
 
 
 def is_defect(obligation: Obligation) -> bool:
     """Whether the `unknown` of an obligation shows that a prover is wrong."""
     reason = obligation.reason or ""
-    return reason in {CONTRADICTION, UNCONFIRMED, DISAGREEMENT}
+    return reason in {CONTRADICTION, UNCONFIRMED, DISAGREEMENT, REJECTED}
+
+
+INCREMENTAL = ", for what changed since an earlier proof"
+"""Ends the `solver` of an obligation whose script is about a part of the policies: the rest was proved before."""
+
+
+def strength_of(
+    verdict: Verdict, solver: str, smtlib_sha256: str | None, second_opinion: str, proofs: Sequence[ScriptProof] = ()
+) -> Strength | None:
+    """What stands behind a verdict."""
+    if verdict != "proved":
+        return "replayed" if verdict == "refuted" else None
+    if solver.endswith(INCREMENTAL):
+        return "earlier_proof"
+    if smtlib_sha256 is None:
+        return "compiled"
+    if second_opinion != "agrees":
+        return "one_solver"
+    if proofs and all(any(is_independent(check) for check in proof.checks) for proof in proofs):
+        return "checked_proof"
+    return "two_solvers"
+
+
+def script_digest(scripts: Sequence[str]) -> str | None:
+    """How an obligation names its scripts by their hashes: the one, SHA-256 over several by line, or None."""
+    if len(scripts) < 2:
+        return scripts[0] if scripts else None
+    return text_hash("\n".join(scripts))
+
+
+def is_independent(check: ProofCheck) -> bool:
+    """Whether a checker that is no part of the solver found the whole proof correct."""
+    return check.result == "correct" and not check.checker.startswith("cvc5")
+
+
+def with_proofs(obligation: Obligation, proofs: list[ScriptProof]) -> Obligation:
+    """The obligation with its proof objects, and its strength accordingly. A proof that a checker rejects is a defect of a
+    prover: the obligation is then `unknown`."""
+    rejected = any(check.result == "failed" for proof in proofs for check in proof.checks)
+    verdict = "unknown" if rejected else obligation.verdict
+    strength = strength_of(verdict, obligation.solver, obligation.smtlib_sha256, obligation.second_opinion, proofs)
+    changes: dict[str, Any] = {"proofs": proofs, "verdict": verdict, "strength": strength}
+    return obligation.model_copy(update={**changes, **({"reason": REJECTED} if rejected else {})})
 
 
 def verdict_of(obligations: Iterable[Obligation]) -> Verdict:
@@ -235,6 +282,8 @@ class StoredVerification:
     deadline_seconds: float
     requested_by: str
     created_at: datetime
+    proofs: bool = False
+    """Whether proof objects are to be kept."""
     finished_at: datetime | None = None
     report: VerificationReport | None = None
     detail: str | None = None

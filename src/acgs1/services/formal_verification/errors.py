@@ -36,6 +36,11 @@ class CertificateNotFound(DomainError):
     title: ClassVar[str] = "There is no such certificate"
 
 
+class ProofTextNotFound(DomainError):
+    code: ClassVar[str] = "proof_text_not_found"
+    title: ClassVar[str] = "There is no such script or proof"
+
+
 class ProverUnavailable(DomainError):
     """The workers cannot take the job: too many are waiting, or they cannot be started."""
 

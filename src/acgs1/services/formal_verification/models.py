@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Float, ForeignKey, String, Text
+from sqlalchemy import Boolean, Float, ForeignKey, LargeBinary, String, Text, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from acgs1.kit.db import Instant, Json, metadata
@@ -24,6 +24,7 @@ class VerificationRow(Base):
     constitution_hash: Mapped[str] = mapped_column(String(64))
     deadline_seconds: Mapped[float] = mapped_column(Float)
     requested_by: Mapped[str] = mapped_column(String(80))
+    proofs: Mapped[bool] = mapped_column(Boolean, server_default=false())
     verdict: Mapped[str | None] = mapped_column(String(16))
     certificate_hash: Mapped[str | None] = mapped_column(String(64))
     report: Mapped[dict[str, Any] | None] = mapped_column(Json)
@@ -47,3 +48,13 @@ class CertificateRow(Base):
     certificate: Mapped[dict[str, Any]] = mapped_column(Json)
     verification_id: Mapped[str] = mapped_column(ForeignKey("verifications.id"))
     issued_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class ProofTextRow(Base):
+    """A script or a proof object, deflated (RFC 1950); `hash` is SHA-256 of the text itself."""
+
+    __tablename__ = "proof_texts"
+
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+    kept_at: Mapped[datetime] = mapped_column(Instant)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from acgs1.contracts.events import Event
-from acgs1.contracts.formal_verification import Certificate, VerificationReport, VerificationSummary
+from acgs1.contracts.formal_verification import Certificate, ProofCheck, VerificationReport, VerificationSummary
 from acgs1.services.formal_verification.domain import Job, Plan, Status, StoredVerification
 
 
@@ -49,6 +49,11 @@ class Records(Protocol):
         """Stores results by key; a key that is there stays as it is."""
         ...
 
+    async def keep_texts(self, texts: dict[str, str], at: datetime) -> None:
+        """Stores scripts and proof objects by SHA-256."""
+        ...
+
+    async def text(self, digest: str) -> str | None: ...
     async def add_certificate(self, certificate: Certificate, verification_id: str, at: datetime) -> None: ...
     async def certificate(self, certificate_hash: str) -> tuple[Certificate, str] | None:
         """The certificate and the id of its verification."""
@@ -62,6 +67,12 @@ class Archive(Protocol):
 
     def transaction(self) -> AbstractAsyncContextManager[Records]: ...
     def reading(self) -> AbstractAsyncContextManager[Records]: ...
+
+
+class ProofChecker(Protocol):
+    """A checker of proof objects that is no part of the solver."""
+
+    async def check(self, script: str, proof: str) -> ProofCheck: ...
 
 
 class Signer(Protocol):

@@ -1,5 +1,6 @@
 """All queries of formal_verification."""
 
+import zlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
@@ -13,7 +14,12 @@ from acgs1.core.hashing import text_hash
 from acgs1.kit.db import page
 from acgs1.kit.outbox import Recorder
 from acgs1.services.formal_verification.domain import Status, StoredVerification
-from acgs1.services.formal_verification.models import CachedObligationRow, CertificateRow, VerificationRow
+from acgs1.services.formal_verification.models import (
+    CachedObligationRow,
+    CertificateRow,
+    ProofTextRow,
+    VerificationRow,
+)
 
 # SQLite takes 32766 parameters in one statement (SQLITE_MAX_VARIABLE_NUMBER), asyncpg 32767.
 _KEYS_PER_QUERY = 10_000
@@ -33,6 +39,7 @@ class VerificationRepository(Recorder):
                 constitution_hash=verification.constitution_hash,
                 deadline_seconds=verification.deadline_seconds,
                 requested_by=verification.requested_by,
+                proofs=verification.proofs,
                 created_at=verification.created_at,
             )
         )
@@ -89,8 +96,20 @@ class VerificationRepository(Recorder):
         rows = [{"key": key, "result": result, "proved_at": at} for key, result in results.items()]
         if rows:
             # Two verifications may have proved the same at once; equal keys hold equal verdicts.
-            dialect = sqlite if self.session.get_bind().dialect.name == "sqlite" else postgresql
-            await self.session.execute(dialect.insert(CachedObligationRow).on_conflict_do_nothing(), rows)
+            await self._add_missing(CachedObligationRow, rows)
+
+    async def keep_texts(self, texts: dict[str, str], at: datetime) -> None:
+        if texts:
+            rows = [{"hash": key, "data": zlib.compress(text.encode()), "kept_at": at} for key, text in texts.items()]
+            await self._add_missing(ProofTextRow, rows)
+
+    async def text(self, digest: str) -> str | None:
+        row = await self.session.get(ProofTextRow, digest)
+        return zlib.decompress(row.data).decode() if row is not None else None
+
+    async def _add_missing(self, table: type[CachedObligationRow | ProofTextRow], rows: list[dict[str, Any]]) -> None:
+        dialect = sqlite if self.session.get_bind().dialect.name == "sqlite" else postgresql
+        await self.session.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
 
     async def add_certificate(self, certificate: Certificate, verification_id: str, at: datetime) -> None:
         if await self.session.get(CertificateRow, certificate.hash) is None:
@@ -118,6 +137,7 @@ def _verification(row: VerificationRow) -> StoredVerification:
         constitution_hash=row.constitution_hash,
         deadline_seconds=row.deadline_seconds,
         requested_by=row.requested_by,
+        proofs=row.proofs,
         created_at=row.created_at,
         finished_at=row.finished_at,
         report=VerificationReport.model_validate(row.report) if row.report is not None else None,

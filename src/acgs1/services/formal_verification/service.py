@@ -15,6 +15,7 @@ from acgs1.contracts.formal_verification import (
     Answer,
     Certificate,
     CertificateInputs,
+    CertificateProofs,
     Comparison,
     ConstitutionCheck,
     EnvironmentAnswer,
@@ -26,6 +27,8 @@ from acgs1.contracts.formal_verification import (
     NewQuestion,
     NewVerification,
     Obligation,
+    ObligationProofs,
+    ScriptProof,
     VerificationProgress,
     VerificationReport,
     VerificationSummary,
@@ -35,6 +38,7 @@ from acgs1.core.clock import Clock
 from acgs1.core.errors import DomainError
 from acgs1.core.hashing import text_hash
 from acgs1.core.ids import new_id
+from acgs1.services.formal_verification.archive import CertificateArchive
 from acgs1.services.formal_verification.domain import (
     Job,
     Plan,
@@ -48,9 +52,10 @@ from acgs1.services.formal_verification.domain import (
     sign_certificate,
     undecided_facts,
     verdict_of,
+    with_proofs,
 )
-from acgs1.services.formal_verification.errors import CertificateNotFound, VerificationNotFound
-from acgs1.services.formal_verification.ports import Archive, Prover, Records, Signer
+from acgs1.services.formal_verification.errors import CertificateNotFound, ProofTextNotFound, VerificationNotFound
+from acgs1.services.formal_verification.ports import Archive, ProofChecker, Prover, Records, Signer
 
 _log = structlog.get_logger()
 
@@ -80,8 +85,12 @@ class _Running:
 class VerificationService:
     """All of formal_verification."""
 
-    def __init__(self, archive: Archive, prover: Prover, signer: Signer, clock: Clock) -> None:
+    def __init__(
+        self, archive: Archive, prover: Prover, signer: Signer, clock: Clock, checker: ProofChecker | None = None
+    ) -> None:
+        """`checker` goes over the proof objects of verifications that keep them."""
         self._archive = archive
+        self._checker = checker
         self._prover = prover
         self._signer = signer
         self._clock = clock
@@ -91,9 +100,11 @@ class VerificationService:
     # --- verifications ---
 
     async def verify(
-        self, request: NewVerification, by: Identity, wait_seconds: float
+        self, request: NewVerification, by: Identity, wait_seconds: float, *, proofs: bool = False
     ) -> VerificationReport | VerificationProgress:
         """Begins a verification and waits up to `wait_seconds` for its report.
+
+        With `proofs`, everything is proved anew and the solver's proof objects are kept.
 
         Raises InvalidPolicies, InvalidConstitution, TooManyObligations, ProverUnavailable; then nothing was begun.
         """
@@ -106,6 +117,7 @@ class VerificationService:
             deadline_seconds=request.deadline_seconds,
             requested_by=by.id,
             created_at=self._clock.now(),
+            proofs=proofs,
         )
         plan = await self._prover.plan(_job(stored))
         async with self._archive.transaction() as records:
@@ -234,8 +246,8 @@ class VerificationService:
         fresh: dict[str, dict[str, Any]] = {}
         if missing:
             async with aclosing(self._prover.run(_job(stored), plan, missing, stored.deadline_seconds)) as answers:
-                async for index, result in answers:
-                    results[index] = result
+                async for index, answer in answers:
+                    results[index] = result = await self._checked(answer)
                     if running is not None:
                         running.advance(1)
                     if result["verdict"] != "unknown":
@@ -255,6 +267,24 @@ class VerificationService:
         if running is not None:
             running.concluding = True
         return await self._conclude(stored, plan, obligations, fresh, started)
+
+    async def _checked(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The result without the texts of its scripts and proofs, which are kept; with the checker's word on each proof."""
+        texts: dict[str, str] | None = result.pop("texts", None)
+        if texts is None:
+            return result
+        obligation = Obligation.model_validate(result)
+        if self._checker is not None:
+            proofs: list[ScriptProof] = []
+            for proof in obligation.proofs:
+                checks = list(proof.checks)
+                if proof.proof_sha256 is not None:
+                    checks.append(await self._checker.check(texts[proof.smtlib_sha256], texts[proof.proof_sha256]))
+                proofs.append(proof.model_copy(update={"checks": checks}))
+            obligation = with_proofs(obligation, proofs)
+        async with self._archive.transaction() as records:
+            await records.keep_texts(texts, self._clock.now())
+        return obligation.model_dump(mode="json")
 
     async def _known(self, plan: Plan) -> dict[int, dict[str, Any]]:
         """Results by item: from memory, else from the archive."""
@@ -407,6 +437,48 @@ class VerificationService:
             raise CertificateNotFound(f"no certificate has the hash `{digest}`")
         return found
 
+    async def certificate_proofs(self, digest: str) -> CertificateProofs:
+        """The proof objects that were kept with a certificate. Raises CertificateNotFound."""
+        _, verification_id = await self._certificate(digest)
+        async with self._archive.reading() as records:
+            stored = await records.verification(verification_id)
+        if stored is None or stored.report is None:
+            raise AssertionError("INVARIANT: a certificate's verification is kept with its report (foreign key)")
+        return CertificateProofs(
+            certificate_hash=digest,
+            obligations=[
+                ObligationProofs(
+                    obligation_id=obligation.id,
+                    smtlib_sha256=obligation.smtlib_sha256,
+                    strength=obligation.strength,
+                    proofs=obligation.proofs,
+                )
+                for obligation in stored.report.obligations
+            ],
+        )
+
+    async def certificate_archive(self, digest: str) -> CertificateArchive:
+        """The certificate with its inputs, scripts and proof objects. Raises CertificateNotFound."""
+        proofs = await self.certificate_proofs(digest)
+        wanted = [h for o in proofs.obligations for p in o.proofs for h in (p.smtlib_sha256, p.proof_sha256) if h]
+        async with self._archive.reading() as records:
+            texts = {each: await records.text(each) or "" for each in dict.fromkeys(wanted)}
+        return CertificateArchive(
+            certificate=await self.certificate(digest),
+            key=self.verifier_key(),
+            inputs=await self.certificate_inputs(digest),
+            proofs=proofs,
+            texts=texts,
+        )
+
+    async def proof_text(self, digest: str) -> str:
+        """A script or a proof object by its SHA-256. Raises ProofTextNotFound."""
+        async with self._archive.reading() as records:
+            text = await records.text(digest)
+        if text is None:
+            raise ProofTextNotFound(f"no script and no proof with the hash `{digest}` is kept")
+        return text
+
     def verifier_key(self) -> VerifierKey:
         """The key that certificates are signed with now."""
         return VerifierKey(key_id=self._signer.key_id, public_key=self._signer.public_key)
@@ -417,4 +489,4 @@ class VerificationService:
 
 def _job(stored: StoredVerification) -> Job:
     data = {"policies": stored.policies, "constitution": stored.constitution.model_dump(mode="json")}
-    return Job(stored.id, "verify", data)
+    return Job(stored.id, "proofs" if stored.proofs else "verify", data)

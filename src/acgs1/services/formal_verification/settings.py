@@ -1,5 +1,6 @@
 """Settings of this room alone."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -21,5 +22,9 @@ class ProverSettings(BaseSettings):
     """z3's time per proved obligation; 0 asks for no second opinion."""
     item_seconds: Annotated[float, Field(gt=0)] = 20.0
     """When an obligation takes longer, its process is killed and the obligation is `unknown`."""
+    ethos: Path | None = None
+    """The proof checker Ethos; with it, kept proof objects are checked. Needs `cpc_signature`."""
+    cpc_signature: Path | None = None
+    """The rules of cvc5's proofs: `proofs/eo/cpc/Cpc.eo` of its sources."""
     idle_seconds: Annotated[float, Field(gt=0)] = 600.0
     """A process without work for so long ends."""

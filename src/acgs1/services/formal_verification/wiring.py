@@ -17,6 +17,7 @@ from acgs1.kit.home import write_private
 from acgs1.kit.platform import Platform
 from acgs1.optimizer.web import optimized
 from acgs1.services.formal_verification.adapters.attestor import LedgerAttestor
+from acgs1.services.formal_verification.adapters.ethos import CheckerUnusable, EthosChecker
 from acgs1.services.formal_verification.adapters.pool import PoolLimits, ProverPool, log_defect
 from acgs1.services.formal_verification.adapters.signer import CertificateSigner
 from acgs1.services.formal_verification.repository import VerificationRepository
@@ -31,6 +32,14 @@ def _keep_reproducer(folder: Path, defect: dict[str, Any]) -> None:
     file = folder / f"{sha256_hex(data)}.json"
     write_private(file, data)
     log_defect({**defect, "file": file.name})
+
+
+def _checker(settings: ProverSettings) -> EthosChecker | None:
+    if settings.ethos is None and settings.cpc_signature is None:
+        return None
+    if settings.ethos is None or settings.cpc_signature is None:
+        raise CheckerUnusable("`ACGS_PROVER_ETHOS` and `ACGS_PROVER_CPC_SIGNATURE` are needed both, or neither")
+    return EthosChecker(settings.ethos, settings.cpc_signature)
 
 
 @asynccontextmanager
@@ -51,6 +60,7 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         pool,
         CertificateSigner(platform.home.keys("formal_verification")),
         platform.clock,
+        _checker(settings),
     )
     app.state.attestor = LedgerAttestor(
         platform.settings.url("ledger"),

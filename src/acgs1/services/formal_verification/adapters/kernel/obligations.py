@@ -19,13 +19,12 @@ from acgs1.services.formal_verification.adapters.kernel.prover import Answer, Ch
 from acgs1.services.formal_verification.adapters.kernel.schema_view import split_uid
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
 from acgs1.services.formal_verification.adapters.kernel.suggest import forbidding_edit, permitting_edit
-from acgs1.services.formal_verification.domain import CONTRADICTION
+from acgs1.services.formal_verification.domain import CONTRADICTION, INCREMENTAL, strength_of
 
 Json = dict[str, Any]
 Kind = Literal["never", "always", "indifferent_to", "monotone_in", "never_errors"]
 
 _PERMITS_PER_QUESTION = 8
-_INCREMENTAL = ", for what changed since an earlier proof"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,7 @@ class VerificationSession:
             compliant.learn(policies)
             if len(asked.policies) < len(policies.policies):
                 # The script is about the changed permits alone: the evidence says so.
-                return replace(answer, solver=f"{answer.solver}{_INCREMENTAL}")
+                return replace(answer, solver=f"{answer.solver}{INCREMENTAL}")
         return answer
 
     def _compliant(self, planned: Planned, *, exact: bool) -> Compliant:
@@ -293,8 +292,8 @@ class VerificationSession:
         if not permits:
             return Answer("proved", None, None, None, "identity: no policy permits anything", 0.0)
         if not answers:
-            return Answer("proved", None, None, None, f"none{_INCREMENTAL}", 0.0)
-        return all_of(answers, "" if len(asked) == permits else _INCREMENTAL)
+            return Answer("proved", None, None, None, f"none{INCREMENTAL}", 0.0)
+        return all_of(answers, "" if len(asked) == permits else INCREMENTAL)
 
     def _ask_group(self, planned: Planned, composition: Composition, group: list[CedarPolicy]) -> Answer:
         runs = [composition.texts(policy) for policy in group]
@@ -444,6 +443,7 @@ def _obligation(planned: Planned, answer: Answer, counterexample: Counterexample
         smtlib_sha256=answer.smtlib_sha256,
         solver=answer.solver,
         second_opinion=answer.second_opinion,
+        strength=strength_of(answer.verdict, answer.solver, answer.smtlib_sha256, answer.second_opinion),
         milliseconds=round(answer.milliseconds, 3),
     )
 

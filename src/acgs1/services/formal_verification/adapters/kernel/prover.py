@@ -9,12 +9,11 @@ from typing import Any, Literal
 import acgs1_kernel as kernel
 
 from acgs1.contracts.formal_verification import Verdict
-from acgs1.core.hashing import text_hash
 from acgs1.services.formal_verification.adapters.kernel.cedar import Environment
 from acgs1.services.formal_verification.adapters.kernel.schema_view import split_uid
 from acgs1.services.formal_verification.adapters.kernel.second_opinion import opinion_on
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case
-from acgs1.services.formal_verification.domain import DISAGREEMENT, UNCONFIRMED
+from acgs1.services.formal_verification.domain import DISAGREEMENT, UNCONFIRMED, script_digest
 
 Json = dict[str, Any]
 CheckKind = Literal[
@@ -57,7 +56,7 @@ def all_of(answers: list[Answer], note: str = "") -> Answer:
         verdict="proved",
         reason=None,
         case=None,
-        smtlib_sha256=scripts[0] if len(scripts) == 1 else text_hash("\n".join(scripts)) if scripts else None,
+        smtlib_sha256=script_digest(scripts),
         solver=(CVC5 if scripts else SYMCC) + note,
         milliseconds=sum(answer.milliseconds for answer in answers),
         second_opinion="agrees" if opinions == {"agrees"} else "unknown" if "unknown" in opinions else "not_run",
@@ -162,21 +161,6 @@ class Provers:
                 self._provers.popitem(last=False)
         self._provers.move_to_end(schema)
         return prover
-
-
-def proof_object(script: str, form: Literal["cpc", "alethe"], timeout_ms: int) -> str | None:
-    """cvc5's proof that `script` is unsatisfiable, for an external checker (Ethos for CPC, Carcara for Alethe).
-
-    None where cvc5 gives none within the time. The proof is of the script's assertions; only options were added.
-    """
-    options = f"(set-option :produce-proofs true)\n(set-option :proof-format-mode {form})\n"
-    body = script.replace("(get-model)", "")
-    try:
-        answer = kernel.solve(f"{options}{body}\n(get-proof)\n", timeout_ms)
-    except kernel.KernelError:
-        return None
-    verdict, _, proof = answer.partition("\n")
-    return proof if verdict.strip() == "unsat" and proof.strip() and "(error" not in proof[:200] else None
 
 
 def kernel_identity() -> str:

@@ -1,10 +1,10 @@
 """Jobs as a worker process sees them: JSON in, JSON out."""
 
 from dataclasses import asdict
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from acgs1.contracts.constitution import Constitution
-from acgs1.contracts.formal_verification import NewQuestion
+from acgs1.contracts.formal_verification import NewQuestion, ProofCheck, ScriptProof
 from acgs1.core.hashing import text_hash
 from acgs1.services.formal_verification.adapters.kernel.analysis import (
     ConstitutionSession,
@@ -18,8 +18,9 @@ from acgs1.services.formal_verification.adapters.kernel.obligations import (
     Planned,
     VerificationSession,
 )
-from acgs1.services.formal_verification.adapters.kernel.prover import Provers, kernel_identity, proof_object
-from acgs1.services.formal_verification.domain import JobKind
+from acgs1.services.formal_verification.adapters.kernel.proof_objects import NoProof, proof_object
+from acgs1.services.formal_verification.adapters.kernel.prover import CVC5, Provers, kernel_identity
+from acgs1.services.formal_verification.domain import JobKind, script_digest, with_proofs
 
 Json = dict[str, Any]
 _PROOF_MS = 15_000
@@ -37,6 +38,7 @@ class Sessions:
 
     def __init__(self, *, solver_timeout_ms: int, second_opinion_ms: int) -> None:
         self._vocabularies = Vocabularies()
+        self._second_opinion_ms = second_opinion_ms
         self._provers = Provers(solver_timeout_ms=solver_timeout_ms, second_opinion_ms=second_opinion_ms)
 
     def take_defects(self) -> list[Json]:
@@ -62,10 +64,9 @@ class Sessions:
                 return _Constitution(ConstitutionSession(constitution, *shared))
             case "proofs":
                 # Provers and vocabularies of its own: what was proved before would leave no script.
-                fresh = Provers(solver_timeout_ms=_PROOF_MS)
+                fresh = Provers(solver_timeout_ms=_PROOF_MS, second_opinion_ms=self._second_opinion_ms)
                 constitution = Constitution.model_validate(data["constitution"])
-                session = VerificationSession(data["policies"], constitution, Vocabularies(), fresh)
-                return _Proofs(session, fresh, data["format"])
+                return _Proofs(VerificationSession(data["policies"], constitution, Vocabularies(), fresh), fresh)
 
 
 class _Verification:
@@ -85,27 +86,42 @@ class _Verification:
         return self._session.prove(index).model_dump(mode="json")
 
 
-class _Proofs:
-    """The scripts behind each proved obligation, and cvc5's proof of each."""
+class _Proofs(_Verification):
+    """A verification that leaves the script and cvc5's proof behind each proved obligation."""
 
-    def __init__(self, session: VerificationSession, provers: Provers, form: Literal["cpc", "alethe"]) -> None:
-        self._session = session
+    def __init__(self, session: VerificationSession, provers: Provers) -> None:
+        super().__init__(session)
         self._provers = provers
-        self._form: Literal["cpc", "alethe"] = form
 
     def plan(self) -> Json:
-        planned = self._session.planned
-        return _uncached([{"id": p.id, "verdict": "unknown", "reason": "", "scripts": []} for p in planned])
+        plan = super().plan()
+        # What was proved without keeping the proof answers another question.
+        items = [{**item, "key": text_hash(f"proofs {item['key']}")} for item in plan["items"]]
+        return {**plan, "items": items}
 
     def run(self, index: int) -> Json:
         scripts = self._provers.record_scripts()
         obligation = self._session.prove(index)
-        kept: list[Json] = []
-        if obligation.verdict == "proved":
-            for script in list(scripts):
-                proof = proof_object(script, self._form, _PROOF_MS)
-                kept.append({"sha256": text_hash(script), "smtlib": script, "proof": proof})
-        return {"id": obligation.id, "verdict": obligation.verdict, "reason": obligation.reason, "scripts": kept}
+        if obligation.verdict != "proved":
+            return obligation.model_dump(mode="json")
+        kept: list[ScriptProof] = []
+        texts: dict[str, str] = {}
+        if script_digest([text_hash(script) for script in scripts]) != obligation.smtlib_sha256:
+            # Parts were asked about first, in vain; the whole came last.
+            scripts = scripts[-1:]
+        for script in list(scripts):
+            digest = text_hash(script)
+            texts[digest] = script
+            try:
+                proof = proof_object(script, _PROOF_MS)
+            except NoProof as error:
+                kept.append(ScriptProof(smtlib_sha256=digest, reason=str(error)))
+                continue
+            proof_digest = text_hash(proof)
+            texts[proof_digest] = proof
+            check = ProofCheck(checker=f"{CVC5} --check-proofs", result="correct")
+            kept.append(ScriptProof(smtlib_sha256=digest, proof_sha256=proof_digest, checks=[check]))
+        return {**with_proofs(obligation, kept).model_dump(mode="json"), "texts": texts}
 
 
 class _Comparison:
