@@ -3,12 +3,21 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
 from acgs1.contracts.common import Message, Sha256
 from acgs1.contracts.constitution import Constitution, Scope
 
-PolicyText = Annotated[str, Field(min_length=1, max_length=2_000_000)]
+
+def _without_nul(text: str) -> str:
+    at = text.find("\0")
+    if at >= 0:
+        line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+        raise ValueError(f"U+0000 at line {line}, column {column}; in a string of Cedar, write it as `\\u{{0}}`")
+    return text
+
+
+PolicyText = Annotated[str, Field(min_length=1, max_length=2_000_000), AfterValidator(_without_nul)]
 
 Verdict = Literal["proved", "refuted", "unknown"]
 """Only `proved` counts as compliant."""

@@ -3,10 +3,13 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Float, ForeignKey, LargeBinary, String, Text, false
+from sqlalchemy import JSON, Boolean, Float, ForeignKey, LargeBinary, String, Text, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from acgs1.kit.db import Instant, Json, metadata
+from acgs1.kit.db import Instant, metadata
+
+AnyJson = JSON()
+"""Not the platform's `Json`: in PostgreSQL that is `jsonb`, which has no place for U+0000. A counterexample may hold it."""
 
 
 class Base(DeclarativeBase):
@@ -19,7 +22,7 @@ class VerificationRow(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     status: Mapped[str] = mapped_column(String(16), index=True)
     policies: Mapped[str] = mapped_column(Text)
-    constitution: Mapped[dict[str, Any]] = mapped_column(Json)
+    constitution: Mapped[dict[str, Any]] = mapped_column(AnyJson)
     policies_hash: Mapped[str] = mapped_column(String(64))
     constitution_hash: Mapped[str] = mapped_column(String(64))
     deadline_seconds: Mapped[float] = mapped_column(Float)
@@ -27,7 +30,7 @@ class VerificationRow(Base):
     proofs: Mapped[bool] = mapped_column(Boolean, server_default=false())
     verdict: Mapped[str | None] = mapped_column(String(16))
     certificate_hash: Mapped[str | None] = mapped_column(String(64))
-    report: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    report: Mapped[dict[str, Any] | None] = mapped_column(AnyJson)
     detail: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Instant)
     finished_at: Mapped[datetime | None] = mapped_column(Instant)
@@ -37,7 +40,7 @@ class CachedObligationRow(Base):
     __tablename__ = "cached_obligations"
 
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
-    result: Mapped[dict[str, Any]] = mapped_column(Json)
+    result: Mapped[dict[str, Any]] = mapped_column(AnyJson)
     proved_at: Mapped[datetime] = mapped_column(Instant)
 
 
@@ -45,7 +48,7 @@ class CertificateRow(Base):
     __tablename__ = "certificates"
 
     hash: Mapped[str] = mapped_column(String(64), primary_key=True)
-    certificate: Mapped[dict[str, Any]] = mapped_column(Json)
+    certificate: Mapped[dict[str, Any]] = mapped_column(AnyJson)
     verification_id: Mapped[str] = mapped_column(ForeignKey("verifications.id"))
     issued_at: Mapped[datetime] = mapped_column(Instant)
 
