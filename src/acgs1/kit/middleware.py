@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from acgs1.core.errors import DomainError
 from acgs1.core.ids import new_id
 from acgs1.kit.errors import BodyTooLarge
-from acgs1.kit.telemetry import LATENCY, REQUESTS, request_id_var
+from acgs1.kit.telemetry import LATENCY, OPERATIONS, REQUESTS, request_id_var
 from acgs1.kit.tracing import recorder, trace_var
 
 _log = structlog.get_logger()
@@ -46,7 +46,7 @@ class Observe:
             else new_id("req")
         )
         trace = recorder().begin(headers.get(b"traceparent"))
-        if trace.sampled and scope["path"].startswith(("/health", "/metrics")):
+        if trace.sampled and scope["path"].startswith(OPERATIONS):
             # Probes would push the traces of real work out of the viewer.
             trace = trace._replace(sampled=False)
         scope["acgs_request_id"] = request_id

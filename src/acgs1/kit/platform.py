@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from acgs1.contracts.events import Event, EventBatch, Receipts
+from acgs1.contracts.monitoring import ProcessReport, ReportAnswer
+from acgs1.contracts.topology import CONSOLE
 from acgs1.core.clock import Clock, SystemClock
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import Authenticator, KeySource, PublishedKeys
@@ -19,10 +21,17 @@ from acgs1.kit.db import Database
 from acgs1.kit.home import Home
 from acgs1.kit.idempotency import IdempotencyRecords
 from acgs1.kit.outbox import OutboxRelay
+from acgs1.kit.reporting import Reporter
 from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.telemetry import configure_logging
+from acgs1.kit.tracing import recorder
+
+if TYPE_CHECKING:
+    from acgs1.kit.otlp import OtlpExport
 
 _log = structlog.get_logger()
+
+_REPORT_DEADLINE = 3.0
 
 
 class Platform:
@@ -54,6 +63,7 @@ class Platform:
         self._migrations = migrations
         self._tasks: list[asyncio.Task[None]] = []
         self._checks: dict[str, Callable[[], Any]] = {}
+        self._export: OtlpExport | None = None
         self._token = ServiceToken(
             service,
             self.home.service_secret(service),
@@ -126,9 +136,24 @@ class Platform:
         self.relay = OutboxRelay(self.service, self.database, deliver, self.clock)
         self.spawn("outbox", self.relay.run)
 
+    async def _report(self, report: ProcessReport) -> ReportAnswer:
+        return await self.client(CONSOLE.name).post(
+            "/api/v1/monitoring/reports", report, ReportAnswer, deadline=_REPORT_DEADLINE
+        )
+
     async def __aenter__(self) -> Self:
         configure_logging(self.service, self.settings.log_level)
         await self.database.migrate(self._migrations)
+        recorder().sample(self.settings.trace_sample_rate)
+        if self.settings.otlp_endpoint is not None:
+            from acgs1.kit.otlp import OtlpExport
+
+            edge = breakers().get(f"{self.service}->otlp")
+            self._export = OtlpExport(self.settings.otlp_endpoint, self.service, edge)
+            recorder().listener = self._export.export
+        if self.service != CONSOLE.name:
+            reporter = Reporter(self.service, self._report, interval=self.settings.report_seconds)
+            self.spawn("reports", reporter.run)
         _log.info("started", port=self.settings.port(self.service))
         return self
 
@@ -136,6 +161,9 @@ class Platform:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._export is not None:
+            recorder().listener = None
+            await asyncio.to_thread(self._export.close)
         await self.http.aclose()
         await self.database.close()
         _log.info("stopped")

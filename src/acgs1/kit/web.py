@@ -9,7 +9,8 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
@@ -182,8 +183,10 @@ def _health_router(service: str) -> APIRouter:
     @router.get(
         "/metrics", summary="Prometheus metrics", dependencies=[require(Role.OPERATOR, Role.ADMIN, Role.SERVICE)]
     )
-    async def _metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    async def _metrics(request: Request) -> Response:
+        # OpenMetrics, which alone carries exemplars, for those who accept it.
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(REGISTRY), headers={"Content-Type": content_type})
 
     return router
 

@@ -1,5 +1,6 @@
 """Alerts: what fires, since when, who was told. Deduplicated, grouped, silenced, escalated, resolved. Pure but for the clock."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -7,7 +8,7 @@ from typing import Any, Final
 from acgs1.core.clock import Clock
 from acgs1.core.errors import DomainError
 from acgs1.core.ids import new_id
-from acgs1.monitoring.slo import Severity
+from acgs1.monitoring.slo import RANK, Severity
 
 _REPEAT: Final = timedelta(hours=4)
 _KEPT: Final = 200
@@ -35,6 +36,8 @@ class Alert:
     resolved_at: datetime | None = None
     escalated: bool = False
     occurrences: int = 1
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Silence:
 
 
 class AlertBook:
-    """All alerts that fire, and the last 200 that did. `due` says what to tell the sinks."""
+    """All alerts that fire, and the last 200 that did. `due` says what to tell the sinks, `changed` what to store."""
 
     def __init__(self, clock: Clock, *, escalate_after: timedelta) -> None:
         self._clock = clock
@@ -62,6 +65,21 @@ class AlertBook:
         self._resolved: list[Alert] = []
         self._silences: list[Silence] = []
         self._untold: list[Alert] = []
+        self._changed: dict[str, Alert] = {}
+
+    def restore(self, alerts: Iterable[Alert], silences: Iterable[Silence]) -> None:
+        """Go on from what was stored, oldest first."""
+        for alert in alerts:
+            if alert.resolved_at is None:
+                self._firing[alert.name, alert.target] = alert
+            else:
+                self._resolved = [*self._resolved, alert][-_KEPT:]
+        self._silences = list(silences)
+
+    def changed(self) -> list[Alert]:
+        """The alerts that changed since the previous call."""
+        changed, self._changed = self._changed, {}
+        return list(changed.values())
 
     @property
     def firing(self) -> list[Alert]:
@@ -86,17 +104,20 @@ class AlertBook:
         if known is None:
             alert = Alert(new_id("alr"), name, target, severity, summary, runbook, evidence, now, now)
         else:
-            worse = _RANK[severity] > _RANK[known.severity]
+            worse = RANK[severity] > RANK[known.severity]
             alert = replace(
                 known,
                 severity=severity if worse or not known.escalated else known.severity,
+                # Somebody has seen what it was, not what it has become.
+                acknowledged_at=None if worse else known.acknowledged_at,
+                acknowledged_by=None if worse else known.acknowledged_by,
                 summary=summary,
                 evidence=evidence,
                 updated_at=now,
                 notified_at=None if worse else known.notified_at,
                 occurrences=known.occurrences + 1,
             )
-        self._firing[name, target] = alert
+        self._keep(alert)
         return alert
 
     def resolve(self, name: str, target: str) -> Alert | None:
@@ -107,8 +128,18 @@ class AlertBook:
         now = self._clock.now()
         alert = replace(alert, resolved_at=now, updated_at=now)
         self._resolved = [*self._resolved, alert][-_KEPT:]
+        self._changed[alert.id] = alert
         if alert.notified_at is not None:
             self._untold.append(alert)
+        return alert
+
+    def acknowledge(self, alert_id: str, by: str) -> Alert:
+        """Somebody looks after it: no reminder and no escalation from now on, unless it gets worse. Raises NoSuchAlert."""
+        alert = next((alert for alert in self._firing.values() if alert.id == alert_id), None)
+        if alert is None:
+            raise NoSuchAlert(f"no alert `{alert_id}` fires")
+        alert = replace(alert, acknowledged_at=self._clock.now(), acknowledged_by=by)
+        self._keep(alert)
         return alert
 
     def silence(self, *, name: str | None, target: str | None, until: datetime, reason: str, by: str) -> Silence:
@@ -130,17 +161,22 @@ class AlertBook:
         for alert in self._untold:
             told.setdefault(alert.name, []).append(alert)
         self._untold = []
-        for key, alert in self._firing.items():
+        for key, alert in list(self._firing.items()):
             if any(silence.covers(alert, now) for silence in self._silences):
                 continue
-            late = now - alert.started_at >= self._escalate_after
+            late = now - alert.started_at >= self._escalate_after and alert.acknowledged_at is None
             if alert.severity is Severity.CRITICAL and late and not alert.escalated:
                 alert = replace(alert, severity=Severity.EMERGENCY, escalated=True, notified_at=None)  # noqa: PLW2901
-            if alert.notified_at is None or now - alert.notified_at >= _REPEAT:
+            again = (
+                alert.acknowledged_at is None and alert.notified_at is not None and now - alert.notified_at >= _REPEAT
+            )
+            if alert.notified_at is None or again:
                 alert = replace(alert, notified_at=now)  # noqa: PLW2901
                 told.setdefault(alert.name, []).append(alert)
-            self._firing[key] = alert
+            if alert is not self._firing[key]:
+                self._keep(alert)
         return list(told.values())
 
-
-_RANK: Final = {severity: rank for rank, severity in enumerate(Severity)}
+    def _keep(self, alert: Alert) -> None:
+        self._firing[alert.name, alert.target] = alert
+        self._changed[alert.id] = alert

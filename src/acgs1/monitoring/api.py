@@ -14,21 +14,28 @@ from pydantic import Field
 
 from acgs1.contracts.auth import Identity, Role
 from acgs1.contracts.common import Message
+from acgs1.contracts.monitoring import BreakerChange, ProcessReport, ReportAnswer
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import require
-from acgs1.kit.breaker import UnknownBreaker, breakers
+from acgs1.kit.breaker import UnknownBreaker
+from acgs1.kit.errors import Forbidden
 from acgs1.kit.platform import Platform
 from acgs1.kit.web import api_router
 from acgs1.monitoring.alerts import NoSuchAlert
+from acgs1.monitoring.forecast import Forecast
 from acgs1.monitoring.health import Status
+from acgs1.monitoring.objectives import LATENCY_TARGET_SECONDS
+from acgs1.monitoring.processes import Breaker
 from acgs1.monitoring.service import EnhancedMonitoringService, NotMonitoring, UnknownTarget, get_monitoring_service
 from acgs1.monitoring.sinks import as_json
+from acgs1.monitoring.traces import NoSuchTrace
 from acgs1.monitoring.workflows import InvalidExecution, UnknownWorkflow
 
 STATUSES: dict[type[DomainError], int] = {
     UnknownTarget: 404,
     UnknownBreaker: 404,
     NoSuchAlert: 404,
+    NoSuchTrace: 404,
     UnknownWorkflow: 422,
     InvalidExecution: 422,
     NotMonitoring: 503,
@@ -67,14 +74,17 @@ class HistoryPoint(Message):
 
 
 class SloReport(Message):
-    """`achieved` is None while nothing has been counted; `budget_remaining` is a fraction, negative when overspent."""
+    """`achieved` is None while nothing has been counted; `budget_remaining` is a fraction, negative when overspent; `met` is
+    None with `achieved`. `indicator` says what the events are."""
 
     name: str
     service: str
+    indicator: str
     target: float
     achieved: float | None
-    checks: int
-    failed: int
+    met: bool | None
+    events: int
+    bad: int
     budget_remaining: float
     runbook: str
 
@@ -91,6 +101,8 @@ class AlertView(Message):
     updated_at: datetime
     resolved_at: datetime | None
     occurrences: int
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
 
 
 class Alerts(Message):
@@ -152,15 +164,13 @@ class NewExecution(Message):
     workflow_id: Annotated[str, Field(max_length=80)] | None = None
 
 
-class BreakerChange(Message):
-    at: datetime
-    old: str
-    new: str
-    reason: str
-
-
 class BreakerView(Message):
+    """One breaker of one process (`instance` of `service`) as of `reported_at`."""
+
     name: str
+    service: str
+    instance: str
+    reported_at: datetime
     state: str
     since: datetime
     reason: str
@@ -175,8 +185,61 @@ class BreakerView(Message):
     history: list[BreakerChange]
 
 
+class TraceView(Message):
+    trace_id: str
+    name: str
+    started_at: datetime
+    seconds: float
+    spans: int
+    services: tuple[str, ...]
+    errors: int
+    complete: bool
+
+
+class SpanView(Message):
+    """`offset` is in seconds since the first span of the trace began."""
+
+    service: str
+    span_id: str
+    parent_id: str
+    name: str
+    kind: str
+    offset: float
+    seconds: float
+    error: str | None
+    attributes: dict[str, str | int | float]
+
+
+class TraceDetail(Message):
+    trace_id: str
+    spans: list[SpanView]
+
+
+class ForecastView(Message):
+    """`values` and `upper` (not passed with 90 % probability) per step; `at_risk_minutes`: when P95 is expected to pass its
+    objective. The errors are mean absolute errors of the last back-test, of the seasonal model and of the season before."""
+
+    service: str
+    metric: str
+    method: str
+    made_at: datetime
+    starts_at: datetime
+    step_seconds: float
+    values: tuple[float, ...]
+    upper: tuple[float, ...]
+    error: float
+    naive_error: float
+    at_risk_minutes: float | None
+
+
+class Forecasts(Message):
+    note: str
+    forecasts: list[ForecastView]
+
+
 class BreakerOrder(Message):
-    """`open` refuses every call until `reset`, which closes the breaker with an empty window."""
+    """`open` refuses every call until `reset`, which closes the breaker with an empty window. Each process obeys with its next
+    report (`ACGS_REPORT_SECONDS`)."""
 
     action: Literal["open", "reset"]
     reason: Annotated[str, Field(min_length=1, max_length=400)]
@@ -195,7 +258,8 @@ async def monitoring(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
 
 
 def monitoring_router() -> APIRouter:
-    """`/api/v1/monitoring/...`; needs `app.state.monitoring` (see `monitoring`) and STATUSES among the app's."""
+    """`/api/v1/monitoring/...` and `/api/v1/traces`; needs `app.state.monitoring` (see `monitoring`) and STATUSES among the app's."""
+    everything = APIRouter()
     router = api_router()
     router.prefix += "/monitoring"
     router.tags = ["monitoring"]
@@ -256,10 +320,12 @@ def monitoring_router() -> APIRouter:
             SloReport(
                 name=b.objective.name,
                 service=b.objective.service,
+                indicator=b.objective.indicator,
                 target=b.objective.target,
                 achieved=b.achieved,
-                checks=b.total,
-                failed=b.bad,
+                met=None if b.achieved is None else b.achieved >= b.objective.target,
+                events=b.total,
+                bad=b.bad,
                 budget_remaining=b.remaining,
                 runbook=b.objective.runbook,
             )
@@ -274,20 +340,24 @@ def monitoring_router() -> APIRouter:
             resolved=[AlertView.model_validate(as_json(alert)) for alert in book.resolved],
         )
 
+    @router.post("/alerts/{alert_id}/acknowledgement", summary="Say that somebody looks after an alert")
+    async def _acknowledge(request: Request, alert_id: str, who: Identity = operate) -> AlertView:
+        return AlertView.model_validate(as_json(await _of(request).acknowledge(alert_id, who.id)))
+
     @router.get("/silences", dependencies=[read], summary="Silences in force")
     async def _silences(request: Request) -> list[SilenceView]:
         return [SilenceView(**_fields(silence)) for silence in _of(request).alerts.silences]
 
     @router.post("/silences", status_code=201, summary="Tell nobody about some alerts for a while")
     async def _silence(request: Request, body: NewSilence, who: Identity = operate) -> SilenceView:
-        service = _of(request)
-        until = service.clock.now() + timedelta(minutes=body.minutes)
-        silence = service.alerts.silence(name=body.name, target=body.target, until=until, reason=body.reason, by=who.id)
+        silence = await _of(request).silence(
+            name=body.name, target=body.target, length=timedelta(minutes=body.minutes), reason=body.reason, by=who.id
+        )
         return SilenceView(**_fields(silence))
 
     @router.delete("/silences/{silence_id}", status_code=204, dependencies=[operate], summary="End a silence")
     async def _end_silence(request: Request, silence_id: str) -> None:
-        _of(request).alerts.end_silence(silence_id)
+        await _of(request).end_silence(silence_id)
 
     @router.get("/maintenance", dependencies=[read], summary="Announced maintenance")
     async def _maintenance(request: Request) -> list[MaintenanceView]:
@@ -321,19 +391,77 @@ def monitoring_router() -> APIRouter:
         )
         return WorkflowView(**_fields(service.workflows.report(body.workflow_type)))
 
-    @router.get("/breakers", dependencies=[read], summary="The circuit breakers of this process")
-    async def _breakers() -> list[BreakerView]:
-        return [_breaker(name) for name in (seen.name for seen in breakers().snapshot())]
+    @router.get("/breakers", dependencies=[read], summary="The circuit breakers of every process")
+    async def _breakers(request: Request) -> list[BreakerView]:
+        return [_breaker(breaker) for breaker in _of(request).processes.breakers()]
 
-    @router.post("/breakers/{name}", dependencies=[operate], summary="Force a circuit breaker open, or reset it")
-    async def _order(name: str, body: BreakerOrder) -> BreakerView:
-        (breakers().force_open if body.action == "open" else breakers().reset)(name, body.reason)
-        return _breaker(name)
+    @router.post("/breakers/{name}", summary="Force a circuit breaker open in every process, or reset it")
+    async def _order(request: Request, name: str, body: BreakerOrder, who: Identity = operate) -> list[BreakerView]:
+        service = _of(request)
+        await service.order_breaker(name, body.action, body.reason, who.id)
+        return [_breaker(breaker) for breaker in service.processes.breakers() if breaker.seen.name == name]
+
+    @router.get("/forecasts", dependencies=[read], summary="Expected load and P95 of each service")
+    async def _forecasts(request: Request) -> Forecasts:
+        service = _of(request)
+        return Forecasts(
+            note=service.forecast_note, forecasts=[_forecast(forecast) for forecast in service.forecasts.values()]
+        )
 
     @router.get("/events", dependencies=[read], summary="What changes, as server-sent events")
     async def _events(request: Request) -> StreamingResponse:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_stream(_of(request)), media_type="text/event-stream", headers=headers)
+
+    everything.include_router(router)
+    everything.include_router(_traces_router())
+    everything.include_router(_reports_router())
+    return everything
+
+
+def _traces_router() -> APIRouter:
+    router = APIRouter(prefix="/api/v1/traces", tags=["traces"])
+    read = require(*_READERS)
+
+    @router.get("", dependencies=[read], summary="The last traces")
+    async def _traces(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=300)] = 50,
+        service: Annotated[str | None, Query(description="only traces that this service took part in")] = None,
+        errors: Annotated[bool, Query(description="only traces in which something failed")] = False,
+    ) -> list[TraceView]:
+        found = _of(request).traces.last(limit, service=service, errors_only=errors)
+        return [TraceView(**_fields(trace)) for trace in found]
+
+    @router.get("/{trace_id}", dependencies=[read], summary="The spans of one trace")
+    async def _trace(request: Request, trace_id: str) -> TraceDetail:
+        spans = _of(request).traces.get(trace_id)
+        began = spans[0].span.start
+        return TraceDetail(
+            trace_id=trace_id,
+            spans=[
+                SpanView(
+                    service=placed.service,
+                    offset=placed.span.start - began,
+                    **placed.span.model_dump(exclude={"trace_id", "start"}),
+                )
+                for placed in spans
+            ],
+        )
+
+    return router
+
+
+def _reports_router() -> APIRouter:
+    # Not idempotent by key: a report has its sequence, and a key for each would be a row for each.
+    router = APIRouter(prefix="/api/v1/monitoring/reports", tags=["monitoring"])
+    process = require(Role.SERVICE)
+
+    @router.post("", summary="What a process says of itself")
+    async def _report(request: Request, body: ProcessReport, who: Identity = process) -> ReportAnswer:
+        if who.name != body.service:
+            raise Forbidden(f"`{who.name}` cannot report for `{body.service}`")
+        return await _of(request).hear(body)
 
     return router
 
@@ -365,11 +493,30 @@ def _of(request: Request) -> EnhancedMonitoringService:
     return service
 
 
-def _breaker(name: str) -> BreakerView:
-    seen = next(seen for seen in breakers().snapshot() if seen.name == name)
-    changes = [BreakerChange(**_fields(change)) for change in seen.history]
-    values: dict[str, Any] = {**_fields(seen), "history": changes}
-    return BreakerView(**values)
+def _breaker(breaker: Breaker) -> BreakerView:
+    return BreakerView(
+        service=breaker.service,
+        instance=breaker.instance,
+        reported_at=breaker.reported_at,
+        **{name: getattr(breaker.seen, name) for name in type(breaker.seen).model_fields},
+    )
+
+
+def _forecast(forecast: Forecast) -> ForecastView:
+    ahead = forecast.crosses(LATENCY_TARGET_SECONDS) if forecast.metric == "p95" else None
+    return ForecastView(
+        service=forecast.service,
+        metric=forecast.metric,
+        method=forecast.method,
+        made_at=forecast.made_at,
+        starts_at=forecast.starts_at,
+        step_seconds=forecast.step.total_seconds(),
+        values=forecast.values,
+        upper=forecast.upper,
+        error=forecast.error,
+        naive_error=forecast.naive_error,
+        at_risk_minutes=None if ahead is None else ahead.total_seconds() / 60,
+    )
 
 
 def _fields(value: Any) -> dict[str, Any]:

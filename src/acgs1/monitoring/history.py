@@ -12,7 +12,7 @@ from acgs1.core.clock import Clock
 from acgs1.core.ids import new_id
 from acgs1.kit.db import Database, Instant
 from acgs1.monitoring.health import Check, Status
-from acgs1.monitoring.slo import Tally
+from acgs1.monitoring.slo import WINDOWS, Tally
 from acgs1.monitoring.workflows import Execution
 
 _tables = sa.MetaData()
@@ -166,6 +166,31 @@ class History:
             row = (await session.execute(query)).one()
         return Tally(int(row[0] or 0), int(row[1] or 0))
 
+    async def tallies(self) -> dict[str, dict[timedelta, Tally]]:
+        """Target -> the tally of each of WINDOWS, as `tally` has it."""
+        found: dict[str, dict[timedelta, Tally]] = {}
+        now = self._clock.now()
+        async with self._database.reading() as session:
+            for window in WINDOWS:
+                if window <= _CHECKS_KEPT:
+                    good = sa.func.sum(sa.case((CHECKS.c.good, 1), else_=0))
+                    query = (
+                        sa.select(CHECKS.c.target, good, sa.func.count())
+                        .where(CHECKS.c.at > now - window, CHECKS.c.counted)
+                        .group_by(CHECKS.c.target)
+                    )
+                else:
+                    width = _FIVE_MINUTES if window <= _KEPT[_FIVE_MINUTES] else _HOUR
+                    since = int((now - window).timestamp()) - width
+                    query = (
+                        sa.select(ROLLUPS.c.target, sa.func.sum(ROLLUPS.c.good), sa.func.sum(ROLLUPS.c.checks))
+                        .where(ROLLUPS.c.width == width, ROLLUPS.c.start > since)
+                        .group_by(ROLLUPS.c.target)
+                    )
+                for target, good, total in await session.execute(query):
+                    found.setdefault(target, {})[window] = Tally(int(good), int(total))
+        return found
+
     async def points(self, target: str, since: datetime, width: int) -> list[Point]:
         """The target's past, oldest first; `width` is 0, 300 or 3600 seconds. Raises ValueError for another."""
         if width not in {0, *_KEPT}:
@@ -216,16 +241,20 @@ class History:
             )
             return [Maintenance(r.id, r.target, r.starts_at, r.ends_at, r.reason, r.made_by) for r in rows]
 
-    async def record_execution(self, execution: Execution) -> None:
+    async def record_executions(self, executions: Sequence[Execution]) -> None:
         async with self._database.transaction() as session:
             await session.execute(
-                WORKFLOWS.insert().values(
-                    workflow_type=execution.workflow_type,
-                    finished_at=execution.finished_at,
-                    seconds=execution.seconds,
-                    success=execution.success,
-                    compliance_score=execution.compliance_score,
-                )
+                WORKFLOWS.insert(),
+                [
+                    {
+                        "workflow_type": execution.workflow_type,
+                        "finished_at": execution.finished_at,
+                        "seconds": execution.seconds,
+                        "success": execution.success,
+                        "compliance_score": execution.compliance_score,
+                    }
+                    for execution in executions
+                ],
             )
 
     async def executions(self, limit: int) -> Sequence[Execution]:

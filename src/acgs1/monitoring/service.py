@@ -2,38 +2,79 @@
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import httpx
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from acgs1.contracts.topology import CONSOLE, LEDGER, PARTS
+from acgs1.contracts.monitoring import (
+    BreakerInstruction,
+    FinishedRun,
+    ProcessCounts,
+    ProcessReport,
+    ReportAnswer,
+    StartedRun,
+)
+from acgs1.contracts.topology import CONSOLE, LEDGER, PARTS, SERVICES
 from acgs1.core.clock import Clock, SystemClock, format_instant
 from acgs1.core.errors import DomainError
-from acgs1.kit.breaker import State, breakers
+from acgs1.core.ids import new_id
+from acgs1.kit.breaker import State as BreakerState
+from acgs1.kit.breaker import UnknownBreaker
 from acgs1.kit.db import Database
 from acgs1.kit.home import Home
+from acgs1.kit.reporting import Reporter
 from acgs1.kit.settings import PlatformSettings
-from acgs1.monitoring.alerts import AlertBook
+from acgs1.kit.telemetry import LATENCY_BUCKETS
+from acgs1.monitoring.alerts import Alert, AlertBook, Silence
+from acgs1.monitoring.counts import Counts
+from acgs1.monitoring.forecast import Forecast, ForecastUnavailable, Metric, compute, series
 from acgs1.monitoring.health import Check, Status, TargetHealth
 from acgs1.monitoring.history import History, Maintenance
+from acgs1.monitoring.objectives import (
+    ENFORCEMENT_TARGET_SECONDS,
+    LATENCY_TARGET_SECONDS,
+    RUNBOOKS,
+    SYSTEM,
+    objectives,
+)
+from acgs1.monitoring.processes import FORGOTTEN_AFTER, Processes
 from acgs1.monitoring.settings import MonitoringSettings
 from acgs1.monitoring.sinks import Sink, sinks_of
-from acgs1.monitoring.slo import Budget, Objective, Severity, budget, burning
-from acgs1.monitoring.workflows import Execution, GovernanceWorkflowMonitor
+from acgs1.monitoring.slo import (
+    WINDOWS,
+    Budget,
+    Indicator,
+    Objective,
+    Severity,
+    Tallies,
+    Tally,
+    budget,
+    burning,
+    severity_of,
+)
+from acgs1.monitoring.state import BreakerOrder, State
+from acgs1.monitoring.traces import Traces
+from acgs1.monitoring.workflows import Counted, Execution, GovernanceWorkflowMonitor, complies
 
 _log = structlog.get_logger()
 
-UPTIME_TARGET: Final = 0.995
-_RUNBOOKS: Final = "docs/how-to/runbooks.md"
+DATABASE: Final = "database"
+REDIS: Final = "redis"
 _STARTING_INTERVAL: Final = 5.0
 _PRUNE_SECONDS: Final = 3600.0
 _SUBSCRIBER_BACKLOG: Final = 256
+_FORECAST_STEPS: Final = 3
+"""A forecast is made anew after this many steps."""
+_UNWRITTEN_RUNS: Final = 10_000
+_RESOLVED_SHOWN: Final = 200
+_SERVICES: Final = frozenset(part.name for part in SERVICES)
 
 
 class UnknownTarget(DomainError):
@@ -49,7 +90,8 @@ class NotMonitoring(DomainError):
 
 
 class EnhancedMonitoringService:
-    """Watches every part of the system, the ledger node included; the console, where it runs, excepted.
+    """Watches every part of the system: the services, the ledger node, the database server and Redis where there are such; the
+    console, where it runs, excepted. Hears the reports of all processes.
 
     `start_monitoring` returns once the database stands and checks are under way; `stop_monitoring` ends them.
     """
@@ -68,19 +110,31 @@ class EnhancedMonitoringService:
         self.clock: Clock = clock or SystemClock()
         self.workflows = GovernanceWorkflowMonitor(self.clock)
         self.alerts = AlertBook(self.clock, escalate_after=timedelta(seconds=self.options.escalate_after))
+        self.traces = Traces()
+        self.processes = Processes(self.clock)
+        self.forecasts: dict[tuple[str, Metric], Forecast] = {}
+        self.forecast_note = "no forecast has been made yet"
+        """Why there is no forecast, or of what not."""
+        watched = [part.name for part in PARTS if part is not CONSOLE]
+        watched += [DATABASE] if self.settings.database_url is not None else []
+        watched += [REDIS] if self.settings.redis_url is not None else []
         self.targets = {
-            part.name: TargetHealth(part.name, self.options.failures_to_unhealthy, self.options.successes_to_healthy)
-            for part in PARTS
-            if part is not CONSOLE
+            name: TargetHealth(name, self.options.failures_to_unhealthy, self.options.successes_to_healthy)
+            for name in watched
         }
-        self.objectives = [
-            Objective(f"{name}-uptime", name, UPTIME_TARGET, f"{_RUNBOOKS}#uptime-budget-burns")
-            for name in self.targets
-        ]
+        self.objectives = objectives(watched)
         self._http = http
         self._sinks = sinks
         self._database: Database | None = None
         self._history: History | None = None
+        self._counts: Counts | None = None
+        self._state: State | None = None
+        self._redis: Any = None
+        self._orders: dict[str, BreakerOrder] = {}
+        self._executions: deque[Execution] = deque(maxlen=_UNWRITTEN_RUNS)
+        self._started_runs: deque[tuple[str, str, datetime]] = deque(maxlen=_UNWRITTEN_RUNS)
+        self._ended_runs: deque[tuple[str, str]] = deque(maxlen=_UNWRITTEN_RUNS)
+        self._reporter = Reporter(CONSOLE.name, self.hear, interval=self.settings.report_seconds)
         self._maintenance: list[Maintenance] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._subscribers: set[asyncio.Queue[dict[str, Any]]] = set()
@@ -93,6 +147,20 @@ class EnhancedMonitoringService:
         return self._history
 
     @property
+    def counts(self) -> Counts:
+        """Raises NotMonitoring before `start_monitoring`."""
+        if self._counts is None:
+            raise NotMonitoring("call `await get_monitoring_service().start_monitoring()` first")
+        return self._counts
+
+    @property
+    def state(self) -> State:
+        """Raises NotMonitoring before `start_monitoring`."""
+        if self._state is None:
+            raise NotMonitoring("call `await get_monitoring_service().start_monitoring()` first")
+        return self._state
+
+    @property
     def running(self) -> bool:
         return bool(self._tasks)
 
@@ -103,6 +171,8 @@ class EnhancedMonitoringService:
         self._database = Database.for_service("monitoring", self.settings, Home(self.settings.home))
         await self._database.migrate(Path(__file__).parent / "migrations")
         self._history = History(self._database, self.clock)
+        self._counts = Counts(self._database, self.clock, step=self.options.forecast_step)
+        self._state = State(self._database, self.clock)
         if self._http is None:
             # The monitor's own calls have no breaker: to stop looking is the one thing that it must not do.
             self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False)
@@ -110,6 +180,10 @@ class EnhancedMonitoringService:
             self._sinks = sinks_of(self.options, self._http)
         self._maintenance = await self._history.maintenance()
         self.workflows.restore(list(await self._history.executions(10_000)))
+        for workflow_type, workflow_id, since in await self._state.running():
+            self.workflows.workflow_started(workflow_type, workflow_id, since)
+        self.alerts.restore(await self._state.alerts(_RESOLVED_SHOWN), await self._state.silences())
+        self._orders = {order.name: order for order in await self._state.orders()}
         for check in await self._history.last_checks():
             known = self.targets.get(check.target)
             if known is not None:
@@ -118,6 +192,8 @@ class EnhancedMonitoringService:
             self._spawn(f"monitor-{name}", lambda name=name: self._monitor_service_health(name))
         self._spawn("monitor-judge", self._judge_continuously)
         self._spawn("monitor-prune", self._prune_continuously)
+        self._spawn("monitor-forecast", self._forecast_continuously)
+        self._spawn("monitor-report", self._reporter.run)
 
     async def stop_monitoring(self) -> None:
         """End every check and let go of the database. Idempotent."""
@@ -125,12 +201,18 @@ class EnhancedMonitoringService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        if self._counts is not None:
+            with suppress(SQLAlchemyError, OSError):
+                await self._write_down()
+        if self._redis is not None:
+            await self._redis.aclose()
+            self._redis = None
         if self._http is not None:
             await self._http.aclose()
             self._http = None
         if self._database is not None:
             await self._database.close()
-            self._database = self._history = None
+            self._database = self._history = self._counts = self._state = None
 
     async def check_now(self, service_name: str) -> Check:
         """One look at a part, recorded like every other. Raises UnknownTarget."""
@@ -159,7 +241,7 @@ class EnhancedMonitoringService:
                 service_name,
                 Severity.CRITICAL,
                 f"{service_name} is {health.status}: {check.detail}",
-                runbook=f"{_RUNBOOKS}#a-part-does-not-serve",
+                runbook=f"{RUNBOOKS}#a-part-does-not-serve",
                 evidence={
                     "failed_checks": health.failures,
                     "last_check": format_instant(check.at),
@@ -173,27 +255,41 @@ class EnhancedMonitoringService:
         return check
 
     async def judge(self) -> None:
-        """Compare budgets, workflows and breakers with what is promised, and tell the sinks what is due."""
+        """Compare budgets, workflows, breakers and forecasts with what is promised, and tell the sinks what is due."""
+        await self._write_down()
+        tallies = await self._tallies()
         for objective in self.objectives:
-            burn = await burning(objective, self.history)
-            if burn is None:
-                self.alerts.resolve("error-budget-burns", objective.service)
-                continue
-            self.alerts.fire(
-                "error-budget-burns",
-                objective.service,
-                burn.rule.severity,
-                f"{objective.name} ({objective.target:.1%}) burns its error budget at {burn.long_rate:.1f} times the"
-                f" sustainable rate over {_hours(burn.rule.long)} and {burn.short_rate:.1f} over {_hours(burn.rule.short)}",
-                runbook=objective.runbook,
-                evidence={
-                    "slo": objective.name,
-                    "long_rate": burn.long_rate,
-                    "short_rate": burn.short_rate,
-                    "checks": burn.long_tally.total,
-                    "failed": burn.long_tally.total - burn.long_tally.good,
-                },
-            )
+            self._judge_objective(objective, tallies.get((objective.indicator, objective.service), {}))
+        self._judge_workflows()
+        self._judge_breakers()
+        self._judge_forecasts()
+        await self._tell()
+        await self._save_alerts()
+
+    def _judge_objective(self, objective: Objective, tallies: Tallies) -> None:
+        name = f"{objective.name.removeprefix(objective.service + '-')}-budget-burns"
+        burn = burning(objective, tallies)
+        if burn is None:
+            self.alerts.resolve(name, objective.service)
+            return
+        self.alerts.fire(
+            name,
+            objective.service,
+            severity_of(burn.rule, objective.worst),
+            f"{objective.name} ({objective.target:.1%}) burns its error budget at {burn.long_rate:.1f} times the"
+            f" sustainable rate over {_hours(burn.rule.long)} and {burn.short_rate:.1f} over {_hours(burn.rule.short)}",
+            runbook=objective.runbook,
+            evidence={
+                "slo": objective.name,
+                "target": objective.target,
+                "long_rate": burn.long_rate,
+                "short_rate": burn.short_rate,
+                "events": burn.long_tally.total,
+                "bad": burn.long_tally.total - burn.long_tally.good,
+            },
+        )
+
+    def _judge_workflows(self) -> None:
         for report in self.workflows.reports():
             if report.stuck:
                 self.alerts.fire(
@@ -201,23 +297,63 @@ class EnhancedMonitoringService:
                     report.workflow_type,
                     Severity.WARNING,
                     f"{len(report.stuck)} runs of {report.workflow_type} go on for longer than {report.target_seconds:g} s",
-                    runbook=f"{_RUNBOOKS}#a-workflow-is-stuck",
+                    runbook=f"{RUNBOOKS}#a-workflow-is-stuck",
                     evidence={"workflow_ids": list(report.stuck[:20])},
                 )
             else:
                 self.alerts.resolve("workflow-stuck", report.workflow_type)
-        for breaker in breakers().snapshot():
-            if breaker.state in {State.OPEN, State.FORCED_OPEN}:
+
+    def _judge_breakers(self) -> None:
+        shut: set[str] = set()
+        known: set[str] = set()
+        for breaker in self.processes.breakers():
+            known.add(breaker.seen.name)
+            if breaker.seen.state in {BreakerState.OPEN, BreakerState.FORCED_OPEN}:
+                shut.add(breaker.seen.name)
                 self.alerts.fire(
                     "breaker-open",
-                    breaker.name,
+                    breaker.seen.name,
                     Severity.WARNING,
-                    f"the circuit breaker {breaker.name} is {breaker.state}: {breaker.reason}",
-                    runbook=f"{_RUNBOOKS}#a-circuit-breaker-is-open",
-                    evidence={"rejected": breaker.rejected, "since": format_instant(breaker.since)},
+                    f"the circuit breaker {breaker.seen.name} is {breaker.seen.state}: {breaker.seen.reason}",
+                    runbook=f"{RUNBOOKS}#a-circuit-breaker-is-open",
+                    evidence={
+                        "instance": breaker.instance,
+                        "rejected": breaker.seen.rejected,
+                        "since": format_instant(breaker.seen.since),
+                    },
                 )
-            else:
-                self.alerts.resolve("breaker-open", breaker.name)
+        since = self.clock.now() - FORGOTTEN_AFTER
+        for alert in self.alerts.firing:
+            # One that nobody speaks of yet may be a process's that reports next: after a restart of the monitor, for one.
+            gone = alert.target in known or alert.updated_at < since
+            if alert.name == "breaker-open" and alert.target not in shut and gone:
+                self.alerts.resolve(alert.name, alert.target)
+
+    def _judge_forecasts(self) -> None:
+        for (service, metric), forecast in self.forecasts.items():
+            if metric != "p95":
+                continue
+            ahead = forecast.crosses(LATENCY_TARGET_SECONDS)
+            if ahead is None:
+                self.alerts.resolve("slo-at-risk", service)
+                continue
+            self.alerts.fire(
+                "slo-at-risk",
+                service,
+                Severity.WARNING,
+                f"P95 of {service} is expected above {LATENCY_TARGET_SECONDS * 1000:g} ms in {ahead.total_seconds() / 60:.0f} minutes",
+                runbook=f"{RUNBOOKS}#an-objective-is-at-risk",
+                evidence={
+                    "slo": f"{service}-latency-p95",
+                    "minutes": ahead.total_seconds() / 60,
+                    "method": forecast.method,
+                    "highest": max(forecast.values),
+                    "back_test_error": min(forecast.error, forecast.naive_error),
+                    "made_at": format_instant(forecast.made_at),
+                },
+            )
+
+    async def _tell(self) -> None:
         for group in self.alerts.due():
             self._publish({"type": "alerts", "name": group[0].name, "ids": [alert.id for alert in group]})
             for sink in self._sinks or []:
@@ -226,9 +362,177 @@ class EnhancedMonitoringService:
                 except Exception as error:  # noqa: BLE001 - one sink that fails must not silence the others
                     _log.error("alert_not_delivered", sink=type(sink).__name__, alert=group[0].name, error=repr(error))
 
+    async def _save_alerts(self) -> None:
+        if changed := self.alerts.changed():
+            await self.state.save_alerts(changed)
+
     async def budgets(self) -> list[Budget]:
         """The error budget of every objective."""
-        return [await budget(objective, self.history) for objective in self.objectives]
+        tallies = await self._tallies()
+        return [budget(o, tallies.get((o.indicator, o.service), {})) for o in self.objectives]
+
+    async def _tallies(self) -> dict[tuple[str, str], dict[timedelta, Tally]]:
+        """(indicator, service) -> tally of each window; the system's are the sums of the services'."""
+        found = await self.counts.tallies()
+        for target, tallies in (await self.history.tallies()).items():
+            found[Indicator.UPTIME, target] = tallies
+        for indicator in Indicator:
+            parts = [t for (kind, service), t in found.items() if kind == indicator and service in _SERVICES]
+            found[indicator, SYSTEM] = {window: _sum([t[window] for t in parts if window in t]) for window in WINDOWS}
+        return found
+
+    async def hear(self, report: ProcessReport) -> ReportAnswer:
+        """Take in what a process says of itself; what it is to do. A repeated report counts once. Raises Forbidden."""
+        counted = self.processes.hear(report)
+        if counted is not None:
+            self.traces.add(report.service, report.spans)
+            paused = any(window.covers(report.service, self.clock.now()) for window in self.maintenance)
+            if report.service in _SERVICES and not paused:
+                self._count(report.service, counted, report.bounds)
+            for started in report.started:
+                self._run_started(started)
+            for finished in report.finished:
+                self._run_finished(finished, None if paused else report.service)
+        standing = [
+            BreakerInstruction(id=order.id, name=order.name, action="open", reason=order.reason)
+            for order in self._orders.values()
+        ]
+        return ReportAnswer(instructions=[*standing, *self.processes.resets()])
+
+    def _count(self, service: str, counted: ProcessCounts, bounds: list[float]) -> None:
+        traffic, enforcement = counted.traffic, counted.enforcement
+        self.counts.add(Indicator.ERRORS, service, traffic.requests - traffic.errors, traffic.requests)
+        self.counts.add(Indicator.CACHE, service, counted.cache_hits, counted.cache_hits + counted.cache_loads)
+        if tuple(bounds) != LATENCY_BUCKETS:
+            return  # a process of another version: its latencies are not comparable
+        within = dict(zip(bounds, traffic.within, strict=False))
+        self.counts.add(Indicator.LATENCY, service, within.get(LATENCY_TARGET_SECONDS, 0), traffic.requests)
+        if traffic.requests:
+            self.counts.add_load(service, traffic.requests, traffic.within)
+        if enforcement.requests:
+            decided = Counted(enforcement.requests, enforcement.errors, LATENCY_BUCKETS, tuple(enforcement.within))
+            self.workflows.add_counted("policy_enforcement", decided)
+            good = min(decided.faster_than(ENFORCEMENT_TARGET_SECONDS), decided.total - decided.failed)
+            self.counts.add(Indicator.COMPLIANCE, service, good, decided.total)
+
+    def _run_started(self, run: StartedRun) -> None:
+        self.workflows.workflow_started(run.workflow_type, run.workflow_id, run.at)
+        self._started_runs.append((run.workflow_type, run.workflow_id, run.at))
+
+    def _run_finished(self, run: FinishedRun, service: str | None) -> None:
+        execution = self.workflows.record_workflow_execution(
+            run.workflow_type,
+            run.seconds,
+            success=run.success,
+            compliance_score=run.compliance_score,
+            workflow_id=run.workflow_id,
+            finished_at=run.at,
+        )
+        self._keep_run(execution, run.workflow_id, service)
+
+    def _keep_run(self, execution: Execution, workflow_id: str | None, service: str | None) -> None:
+        self._executions.append(execution)
+        if workflow_id is not None:
+            self._ended_runs.append((execution.workflow_type, workflow_id))
+        if service is not None:
+            self.counts.add(Indicator.COMPLIANCE, service, int(complies(execution)), 1)
+
+    async def _write_down(self) -> None:
+        """Write what was heard; what cannot be written waits for the next time."""
+        await self.counts.flush()
+        if self._executions:
+            executions = list(self._executions)
+            await self.history.record_executions(executions)
+            for _ in executions:
+                self._executions.popleft()
+        started, ended = list(self._started_runs), list(self._ended_runs)
+        await self.state.runs_changed(started, ended)
+        for queue, count in ((self._started_runs, len(started)), (self._ended_runs, len(ended))):
+            for _ in range(count):
+                queue.popleft()
+
+    async def order_breaker(self, name: str, action: Literal["open", "reset"], reason: str, by: str) -> None:
+        """Hold `name` open in every process that has it, or close it there and end such an order.
+
+        Processes obey with their next report. Raises UnknownBreaker for a name that no process has reported.
+        """
+        await self._reporter.report()
+        known = {breaker.seen.name for breaker in self.processes.breakers()}
+        if name not in known and name not in self._orders:
+            raise UnknownBreaker(
+                f"no process has reported a circuit breaker `{name}`; known: {', '.join(sorted(known))}"
+            )
+        if action == "open":
+            order = BreakerOrder(name, new_id("brk"), reason, by, self.clock.now())
+            await self.state.order(order)
+            self._orders[name] = order
+        else:
+            await self.state.take_back(name)
+            self._orders.pop(name, None)
+            self.processes.reset(name, reason)
+        _log.info("breaker_ordered", breaker=name, action=action, by=by)
+        # Twice: the first brings the order to this process's breakers, the second their new state here.
+        await self._reporter.report()
+        await self._reporter.report()
+
+    async def acknowledge(self, alert_id: str, by: str) -> Alert:
+        """Somebody looks after the alert. Raises NoSuchAlert."""
+        alert = self.alerts.acknowledge(alert_id, by)
+        await self._save_alerts()
+        return alert
+
+    async def silence(
+        self, *, name: str | None, target: str | None, length: timedelta, reason: str, by: str
+    ) -> Silence:
+        """Tell nobody of some alerts for `length`."""
+        until = self.clock.now() + length
+        silence = self.alerts.silence(name=name, target=target, until=until, reason=reason, by=by)
+        await self.state.save_silence(silence)
+        return silence
+
+    async def end_silence(self, silence_id: str) -> None:
+        """Raises NoSuchAlert."""
+        self.alerts.end_silence(silence_id)
+        await self.state.end_silence(silence_id)
+
+    async def forecast_now(self) -> None:
+        """Forecast load and P95 of every service that has been seen for long enough."""
+        season, horizon = self.options.forecast_season, self.options.forecast_horizon
+        step = self.options.forecast_step
+        asked: dict[str, list[float]] = {}
+        wanted: dict[str, tuple[str, Metric, int]] = {}
+        for service in sorted(_SERVICES):
+            steps = await self.counts.load(service)
+            for metric, values in series(steps, LATENCY_BUCKETS, step=step, season=season).items():
+                if len(values) >= 2 * season + horizon:
+                    asked[f"{service} {metric}"] = values
+                    wanted[f"{service} {metric}"] = (service, metric, steps[-1].start + step)
+        if not asked:
+            needed = timedelta(seconds=step * (2 * season + horizon))
+            self.forecast_note = f"a forecast needs {needed.total_seconds() / 3600:.4g} hours of history"
+            return
+        try:
+            made = await compute(asked, season=season, horizon=horizon)
+        except ForecastUnavailable as error:
+            self.forecast_note = str(error)
+            _log.warning("no_forecast", reason=str(error))
+            return
+        now = self.clock.now()
+        self.forecast_note = f"made of {len(asked)} series"
+        for name, (service, metric, end) in wanted.items():
+            if (values := made[name]) is not None:
+                self.forecasts[service, metric] = Forecast(
+                    service=service,
+                    metric=metric,
+                    method=values["method"],
+                    made_at=now,
+                    starts_at=datetime.fromtimestamp(end, UTC),
+                    step=timedelta(seconds=step),
+                    values=tuple(values["values"]),
+                    upper=tuple(values["upper"]),
+                    error=values["error"],
+                    naive_error=values["naive_error"],
+                )
 
     async def record_workflow(
         self,
@@ -247,7 +551,8 @@ class EnhancedMonitoringService:
             compliance_score=compliance_score,
             workflow_id=workflow_id,
         )
-        await self.history.record_execution(execution)
+        self._keep_run(execution, workflow_id, None)
+        await self._write_down()
         return execution
 
     async def announce_maintenance(
@@ -298,10 +603,20 @@ class EnhancedMonitoringService:
     async def _prune_continuously(self) -> None:
         while True:
             await self.history.prune()
+            await self.counts.prune()
+            await self.state.prune()
             await asyncio.sleep(_PRUNE_SECONDS)
+
+    async def _forecast_continuously(self) -> None:
+        while True:
+            await asyncio.sleep(_FORECAST_STEPS * self.options.forecast_step)
+            await self._write_down()
+            await self.forecast_now()
 
     async def _probe(self, target: str) -> Check:
         assert self._http is not None  # noqa: S101 - INVARIANT: start_monitoring made it
+        if target in {DATABASE, REDIS}:
+            return await self._ping(target)
         at, started = self.clock.now(), self.clock.monotonic()
         # The ledger speaks of the chain's health; the services of theirs and of their dependencies.
         path = "/health" if target == LEDGER.name else "/health/ready"
@@ -313,6 +628,32 @@ class EnhancedMonitoringService:
             status = Status.DOWN
             detail = f"no answer within {self.options.timeout:g} s" if _is_timeout(error) else type(error).__name__
         return Check(target, at, status, self.clock.monotonic() - started, detail)
+
+    async def _ping(self, target: str) -> Check:
+        """Ask the database server or Redis itself, so that its failure is told apart from that of those who use it."""
+        at, started = self.clock.now(), self.clock.monotonic()
+        status, detail = Status.HEALTHY, ""
+        try:
+            async with asyncio.timeout(self.options.timeout):
+                await (self._ping_database() if target == DATABASE else self._ping_redis())
+        except TimeoutError:
+            status, detail = Status.DOWN, f"no answer within {self.options.timeout:g} s"
+        except Exception as error:  # noqa: BLE001 - each driver has exceptions of its own; any of them is the answer
+            status, detail = Status.DOWN, type(error).__name__
+        return Check(target, at, status, self.clock.monotonic() - started, detail)
+
+    async def _ping_database(self) -> None:
+        assert self._database is not None  # noqa: S101 - INVARIANT: start_monitoring made it
+        await self._database.ping()
+
+    async def _ping_redis(self) -> None:
+        if self._redis is None:
+            # Imported here: only a system with Redis pays for it.
+            from redis.asyncio import Redis
+
+            assert self.settings.redis_url is not None  # noqa: S101 - INVARIANT: else it is no target
+            self._redis = Redis.from_url(self.settings.redis_url.get_secret_value(), max_connections=1)
+        await self._redis.ping()
 
     def _publish(self, event: dict[str, Any]) -> None:
         event = {"at": format_instant(self.clock.now()), **event}
@@ -346,6 +687,10 @@ def _read(response: httpx.Response) -> tuple[Status, str]:
     if response.status_code != 200 and status.serves:
         status = Status.UNHEALTHY
     return status, ", ".join(bad)
+
+
+def _sum(tallies: list[Tally]) -> Tally:
+    return Tally(sum(t.good for t in tallies), sum(t.total for t in tallies))
 
 
 def _is_timeout(error: Exception) -> bool:

@@ -19,6 +19,12 @@ class MonitoringSettings(BaseSettings):
     successes_to_healthy: Annotated[int, Field(ge=1)] = 2
     escalate_after: Annotated[float, Field(gt=0)] = 900.0
     """Seconds after which a critical alert that nobody silenced or that did not resolve becomes an emergency."""
+    forecast_step: Annotated[int, Field(ge=1, le=3600)] = 300
+    """Seconds of load that one value of a forecast stands for."""
+    forecast_season: Annotated[int, Field(ge=2, le=2016)] = 288
+    """Steps after which the load is expected to repeat itself; the default is a day. A forecast needs two seasons and a horizon."""
+    forecast_horizon: Annotated[int, Field(ge=1, le=288)] = 36
+    """Steps that are forecast."""
     webhook_url: str | None = None
     webhook_secret: SecretStr | None = None
     """Key of the HMAC-SHA256 over each webhook's body; needed with `webhook_url`."""

@@ -143,6 +143,8 @@ def as_json(alert: Alert) -> dict[str, Any]:
         "updated_at": format_instant(alert.updated_at),
         "resolved_at": format_instant(alert.resolved_at) if alert.resolved_at else None,
         "occurrences": alert.occurrences,
+        "acknowledged_at": format_instant(alert.acknowledged_at) if alert.acknowledged_at else None,
+        "acknowledged_by": alert.acknowledged_by,
     }
 
 

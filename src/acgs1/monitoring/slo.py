@@ -4,10 +4,11 @@ Source: The Site Reliability Workbook (Beyer et al., 2018), chapter 5, table 5-8
 window: 14.4 spends 2 % of the budget in an hour, 6 spends 5 % in six hours, 1 spends 10 % in three days.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
 
 class Severity(StrEnum):
@@ -17,14 +18,40 @@ class Severity(StrEnum):
     EMERGENCY = "emergency"
 
 
+RANK: Final = {severity: rank for rank, severity in enumerate(Severity)}
+"""The higher, the worse."""
+
+
+class Indicator(StrEnum):
+    """What is counted, and which of it is good."""
+
+    UPTIME = "uptime"
+    """Health checks; good: the part served."""
+    ERRORS = "errors"
+    """Requests; good: answered with less than 500."""
+    LATENCY = "latency"
+    """Requests; good: answered within 50 ms."""
+    CACHE = "cache"
+    """Hot reads; good: answered by the cache."""
+    COMPLIANCE = "compliance"
+    """Runs of governance workflows; good: succeeded, within the workflow's target, scored 0.99 or better where scored."""
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """At least `target` (a fraction) of the events of `service` are good, over 30 days."""
+    """At least `target` (a fraction) of the events that `indicator` counts for `service` are good, over 30 days.
+
+    `worst` is as loud as its alerts get. Fewer than `fewest_bad` bad events in a long window prove nothing: after a fresh
+    start one failure may be a fifth of all there is.
+    """
 
     name: str
     service: str
     target: float
     runbook: str
+    indicator: Indicator = Indicator.UPTIME
+    worst: Severity = Severity.CRITICAL
+    fewest_bad: int = 3
 
     def __post_init__(self) -> None:
         if not 0 < self.target < 1:
@@ -48,10 +75,20 @@ WORKBOOK_RULES: Final = (
     BurnRule(1.0, timedelta(days=3), timedelta(hours=6), Severity.WARNING),
 )
 
-FEWEST_BAD: Final = 3
-"""Fewer bad events in the long window prove nothing: after a fresh start one failure may be a fifth of all there is."""
-
 BUDGET_WINDOW: Final = timedelta(days=30)
+
+WINDOWS: Final = tuple(sorted({*(r.long for r in WORKBOOK_RULES), *(r.short for r in WORKBOOK_RULES), BUDGET_WINDOW}))
+"""Every window that judging looks at, shortest first."""
+
+
+def rules_for(target: float) -> tuple[BurnRule, ...]:
+    """The rules that can fire for an objective: a budget of 20 % cannot burn 14.4 times too fast."""
+    return tuple(rule for rule in WORKBOOK_RULES if rule.rate * (1 - target) < 1)
+
+
+def severity_of(rule: BurnRule, worst: Severity) -> Severity:
+    """How loud `rule` is for an objective whose alerts get no louder than `worst`."""
+    return min(rule.severity, worst, key=RANK.__getitem__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +104,10 @@ class Tally:
         return (self.total - self.good) / self.total if self.total else 0.0
 
 
-class Tallies(Protocol):
-    """Where the counts come from."""
+NOTHING: Final = Tally(0, 0)
 
-    async def tally(self, service: str, window: timedelta) -> Tally: ...
+Tallies = Mapping[timedelta, Tally]
+"""The tally of each of WINDOWS; one that is missing is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +131,22 @@ class Budget:
     remaining: float
 
 
-async def budget(objective: Objective, source: Tallies) -> Budget:
+def budget(objective: Objective, tallies: Tallies) -> Budget:
     """The error budget over the last 30 days, or over what there is of them."""
-    tally = await source.tally(objective.service, BUDGET_WINDOW)
+    tally = tallies.get(BUDGET_WINDOW, NOTHING)
     spent = tally.bad_fraction / (1 - objective.target)
     achieved = tally.good / tally.total if tally.total else None
     return Budget(objective, achieved, tally.total, tally.total - tally.good, 1.0 - spent)
 
 
-async def burning(objective: Objective, source: Tallies, rules: tuple[BurnRule, ...] = WORKBOOK_RULES) -> Burn | None:
-    """The most severe rule that fires, or None."""
-    for rule in rules:
-        long = await source.tally(objective.service, rule.long)
+def burning(objective: Objective, tallies: Tallies) -> Burn | None:
+    """The first rule that fires, or None."""
+    for rule in rules_for(objective.target):
+        long = tallies.get(rule.long, NOTHING)
         long_rate = long.bad_fraction / (1 - objective.target)
-        if long_rate < rule.rate or long.total - long.good < FEWEST_BAD:
+        if long_rate < rule.rate or long.total - long.good < objective.fewest_bad:
             continue
-        short = await source.tally(objective.service, rule.short)
-        short_rate = short.bad_fraction / (1 - objective.target)
+        short_rate = tallies.get(rule.short, NOTHING).bad_fraction / (1 - objective.target)
         if short_rate >= rule.rate:
             return Burn(rule, long_rate, short_rate, long)
     return None

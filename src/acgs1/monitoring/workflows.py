@@ -1,6 +1,8 @@
 """Governance workflows: how long they take, whether they succeed and comply, and which ones are stuck."""
 
+from bisect import bisect_right
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,6 +21,7 @@ TARGET_SECONDS: Final[dict[str, float]] = {
 
 COMPLIANCE_TARGET: Final = 0.99
 _WINDOW: Final = 10_000
+_COUNTS: Final = 720
 
 
 class UnknownWorkflow(DomainError):
@@ -43,8 +46,25 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """Runs that were counted rather than told one by one: `within` counts those within each of `bounds` seconds."""
+
+    total: int
+    failed: int
+    bounds: tuple[float, ...]
+    within: tuple[int, ...]
+
+    def faster_than(self, seconds: float) -> int:
+        """How many took at most `seconds`, for certain: up to the greatest bound that is not above it."""
+        return max(
+            (count for bound, count in zip(self.bounds, self.within, strict=True) if bound <= seconds), default=0
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class WorkflowReport:
-    """What is known of one workflow type: over the last 10,000 runs at most. Fractions are None before the first run."""
+    """What is known of one workflow type: over the last 10,000 runs at most, and over the last 720 counts where runs are
+    counted; percentiles of counted runs are the upper bounds of their buckets. Fractions are None before the first run."""
 
     workflow_type: str
     target_seconds: float
@@ -63,6 +83,7 @@ class WorkflowReport:
 @dataclass(slots=True)
 class _Type:
     runs: deque[Execution] = field(default_factory=lambda: deque[Execution](maxlen=_WINDOW))
+    counted: deque[Counted] = field(default_factory=lambda: deque[Counted](maxlen=_COUNTS))
     running: dict[str, datetime] = field(default_factory=dict[str, datetime])
 
 
@@ -81,44 +102,54 @@ class GovernanceWorkflowMonitor:
         success: bool = True,
         compliance_score: float | None = None,
         workflow_id: str | None = None,
+        finished_at: datetime | None = None,
     ) -> Execution:
-        """Record a finished run of `execution_time` seconds. Raises UnknownWorkflow or InvalidExecution."""
+        """Record a run of `execution_time` seconds, finished now unless told otherwise. Raises UnknownWorkflow or InvalidExecution."""
         known = self._type(workflow_type)
         if not execution_time >= 0:
             raise InvalidExecution(f"execution_time is in seconds and not negative: `{execution_time}`")
         if compliance_score is not None and not 0 <= compliance_score <= 1:
             raise InvalidExecution(f"compliance_score is between 0 and 1: `{compliance_score}`")
-        execution = Execution(workflow_type, self._clock.now(), execution_time, success, compliance_score)
+        execution = Execution(
+            workflow_type, finished_at or self._clock.now(), execution_time, success, compliance_score
+        )
         known.runs.append(execution)
         if workflow_id is not None:
             known.running.pop(workflow_id, None)
         return execution
 
-    def workflow_started(self, workflow_type: str, workflow_id: str) -> None:
-        """Watch a run until it is recorded under the same `workflow_id`. Raises UnknownWorkflow."""
-        self._type(workflow_type).running[workflow_id] = self._clock.now()
+    def workflow_started(self, workflow_type: str, workflow_id: str, at: datetime | None = None) -> None:
+        """Watch a run, begun `at` (default: now), until it is recorded under the same `workflow_id`. Raises UnknownWorkflow."""
+        self._type(workflow_type).running.setdefault(workflow_id, at or self._clock.now())
+
+    def add_counted(self, workflow_type: str, counted: Counted) -> None:
+        """Take in runs that were only counted. Raises UnknownWorkflow."""
+        if counted.total:
+            self._type(workflow_type).counted.append(counted)
 
     def report(self, workflow_type: str) -> WorkflowReport:
         """What is known of the type now. Raises UnknownWorkflow."""
         known = self._type(workflow_type)
         target = TARGET_SECONDS[workflow_type]
-        runs = list(known.runs)
-        times = sorted(run.seconds for run in runs)
+        runs, counted = list(known.runs), list(known.counted)
+        total = len(runs) + sum(c.total for c in counted)
+        fast = sum(run.seconds <= target for run in runs) + sum(c.faster_than(target) for c in counted)
+        good = sum(run.success for run in runs) + sum(c.total - c.failed for c in counted)
         scores = [run.compliance_score for run in runs if run.compliance_score is not None]
         limit = self._clock.now() - timedelta(seconds=max(target, 60.0))
-        within = _share([run.seconds <= target for run in runs])
-        success = _share([run.success for run in runs])
+        within, success = (fast / total, good / total) if total else (None, None)
         compliance = sum(scores) / len(scores) if scores else None
         judged = [value >= COMPLIANCE_TARGET for value in (within, success, compliance) if value is not None]
+        quantile = _quantiles(sorted(run.seconds for run in runs), counted)
         return WorkflowReport(
             workflow_type=workflow_type,
             target_seconds=target,
-            executions=len(runs),
+            executions=total,
             success_rate=success,
             within_target=within,
-            p50_seconds=percentile(times, 0.50),
-            p95_seconds=percentile(times, 0.95),
-            p99_seconds=percentile(times, 0.99),
+            p50_seconds=quantile(0.50),
+            p95_seconds=quantile(0.95),
+            p99_seconds=quantile(0.99),
             compliance=compliance,
             running=len(known.running),
             stuck=tuple(sorted(name for name, since in known.running.items() if since < limit)),
@@ -150,5 +181,23 @@ def percentile(ordered: list[float], fraction: float) -> float | None:
     return ordered[max(0, int(rank) - 1)]
 
 
-def _share(flags: list[bool]) -> float | None:
-    return sum(flags) / len(flags) if flags else None
+def complies(execution: Execution) -> bool:
+    """Whether one run did what is promised: it succeeded, in time, and scored well where it was scored."""
+    scored = execution.compliance_score is None or execution.compliance_score >= COMPLIANCE_TARGET
+    return execution.success and scored and execution.seconds <= TARGET_SECONDS[execution.workflow_type]
+
+
+def _quantiles(ordered: list[float], counted: list[Counted]) -> Callable[[float], float | None]:
+    if not counted:
+        return lambda fraction: percentile(ordered, fraction)
+    bounds = sorted({bound for c in counted for bound in c.bounds})
+    total = len(ordered) + sum(c.total for c in counted)
+
+    def quantile(fraction: float) -> float | None:
+        for bound in bounds:
+            below = bisect_right(ordered, bound) + sum(c.faster_than(bound) for c in counted)
+            if below >= fraction * total:
+                return bound
+        return None
+
+    return quantile

@@ -1,11 +1,15 @@
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 from prometheus_client import REGISTRY, generate_latest
 
 from acgs1.kit import telemetry
 from acgs1.monitoring.exports import files, grafana_dashboard, prometheus_rules
+from acgs1.monitoring.objectives import RUNBOOKS, objectives
 from acgs1.optimizer.cache import IntelligentCache
 from acgs1.optimizer.metrics import CacheCollector
 
@@ -26,9 +30,45 @@ async def test_rules_and_panels_name_metrics_that_exist():
     names = {sample.name for metric in CacheCollector(cache).collect() for sample in metric.samples}
     for metric in (telemetry.REQUESTS, telemetry.LATENCY, telemetry.OUTBOUND, telemetry.OUTBOX_PENDING):
         described = metric.describe()
-        names |= {f"{family.name}{suffix}" for family in described for suffix in ("", "_total", "_bucket")}
+        names |= {f"{family.name}{suffix}" for family in described for suffix in ("", "_total", "_bucket", "_count")}
     expressions = [rule["expr"] for rule in prometheus_rules()["groups"][0]["rules"]]
     expressions += [panel["targets"][0]["expr"] for panel in grafana_dashboard()["panels"]]
     used = {name for expression in expressions for name in re.findall(r"acgs_[a-z_]+", expression)}
     assert used <= names
     assert generate_latest(REGISTRY)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed (Debian package `prometheus`)")
+def test_promtool_finds_the_rules_valid_and_firing_when_they_should():
+    for command in (["check", "rules", "rules.yml"], ["test", "rules", "tests/rules.yml"]):
+        ran = subprocess.run(
+            ["promtool", *command], cwd=DEPLOY / "prometheus", capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed (Debian package `prometheus`)")
+def test_promtool_would_notice_a_rule_that_never_fires(tmp_path):
+    shutil.copytree(DEPLOY / "prometheus", tmp_path / "prometheus")
+    rules = tmp_path / "prometheus" / "rules.yml"
+    rules.write_text(rules.read_text().replace(" > 14.4", " > 1000 + 14.4"))
+    ran = subprocess.run(
+        ["promtool", "test", "rules", "tests/rules.yml"], cwd=rules.parent, capture_output=True, check=False
+    )
+    assert ran.returncode != 0
+
+
+def test_every_alert_names_a_section_of_the_runbooks():
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", line.removeprefix("## ").lower()).replace(" ", "-")
+        for line in (DEPLOY.parent / RUNBOOKS).read_text().splitlines()
+        if line.startswith("## ")
+    }
+    source = "".join(p.read_text() for p in (DEPLOY.parent / "src/acgs1/monitoring").glob("*.py"))
+    named = {o.runbook.partition("#")[2] for o in objectives(["auth"])} | set(
+        re.findall(r"\{RUNBOOKS\}#([a-z-]+)", source)
+    )
+    assert len(named) >= 9
+    assert named <= headings

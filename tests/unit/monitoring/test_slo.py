@@ -2,20 +2,26 @@ from datetime import timedelta
 
 import pytest
 
-from acgs1.monitoring.slo import Objective, Severity, Tally, budget, burning
+from acgs1.monitoring.objectives import objectives
+from acgs1.monitoring.slo import (
+    WINDOWS,
+    WORKBOOK_RULES,
+    Objective,
+    Severity,
+    Tally,
+    budget,
+    burning,
+    rules_for,
+    severity_of,
+)
 
 OBJECTIVE = Objective("auth-uptime", "auth", 0.995, "runbook")
 
 
-class Windows:
-    """Bad fractions by window, of 1000 events each."""
-
-    def __init__(self, **bad: float) -> None:
-        lengths = {"m5": 300, "m30": 1800, "h1": 3600, "h6": 21600, "d3": 259200, "d30": 2592000}
-        self.bad = {timedelta(seconds=lengths[name]): fraction for name, fraction in bad.items()}
-
-    async def tally(self, service: str, window: timedelta) -> Tally:
-        return Tally(round(1000 * (1 - self.bad.get(window, 0.0))), 1000)
+def windows(**bad: float) -> dict[timedelta, Tally]:
+    """Tallies of 1000 events each, with these bad fractions by window."""
+    lengths = {"m5": 300, "m30": 1800, "h1": 3600, "h6": 21600, "d3": 259200, "d30": 2592000}
+    return {timedelta(seconds=s): Tally(round(1000 * (1 - bad.get(name, 0.0))), 1000) for name, s in lengths.items()}
 
 
 @pytest.mark.parametrize(
@@ -30,36 +36,47 @@ class Windows:
         ({"d3": 0.004, "h6": 0.004}, None),  # within budget
     ],
 )
-async def test_a_rule_fires_only_when_both_windows_burn(bad, severity):
-    burn = await burning(OBJECTIVE, Windows(**bad))
+def test_a_rule_fires_only_when_both_windows_burn(bad, severity):
+    burn = burning(OBJECTIVE, windows(**bad))
     assert (burn.rule.severity if burn else None) == severity
 
 
-async def test_one_failure_soon_after_the_start_is_no_burning_budget():
-    class Young:
-        def __init__(self, bad: int) -> None:
-            self.bad = bad
+def test_one_failure_soon_after_the_start_is_no_burning_budget():
+    def young(bad: int) -> dict[timedelta, Tally]:
+        return dict.fromkeys(WINDOWS, Tally(7 - bad, 7))
 
-        async def tally(self, service: str, window: timedelta) -> Tally:
-            return Tally(7 - self.bad, 7)
-
-    assert await burning(OBJECTIVE, Young(2)) is None
-    assert await burning(OBJECTIVE, Young(3)) is not None
+    assert burning(OBJECTIVE, young(2)) is None
+    assert burning(OBJECTIVE, young(3)) is not None
 
 
-async def test_the_budget_says_what_is_left():
-    spent_half = await budget(OBJECTIVE, Windows(d30=0.0025))
-    assert spent_half.remaining == pytest.approx(0.5, abs=0.11)  # 1000 events: steps of 0.2
-    assert (await budget(OBJECTIVE, Windows(d30=0.01))).remaining == pytest.approx(-1.0)
+def test_the_budget_says_what_is_left():
+    assert budget(OBJECTIVE, windows(d30=0.002)).remaining == pytest.approx(0.6)
+    assert budget(OBJECTIVE, windows(d30=0.01)).remaining == pytest.approx(-1.0)
 
 
-async def test_nothing_counted_is_no_achievement():
-    class Nothing:
-        async def tally(self, service: str, window: timedelta) -> Tally:
-            return Tally(0, 0)
+def test_nothing_counted_is_no_achievement():
+    assert budget(OBJECTIVE, {}).achieved is None
+    assert burning(OBJECTIVE, {}) is None
 
-    assert (await budget(OBJECTIVE, Nothing())).achieved is None
-    assert await burning(OBJECTIVE, Nothing()) is None
+
+@pytest.mark.parametrize(("target", "rates"), [(0.995, [14.4, 6, 1]), (0.95, [14.4, 6, 1]), (0.9, [6, 1]), (0.8, [1])])
+def test_a_rule_that_could_never_fire_is_left_out(target, rates):
+    """A budget of 20 % burns at most five times too fast: when everything fails."""
+    assert [rule.rate for rule in rules_for(target)] == rates
+
+
+def test_an_alert_gets_no_louder_than_its_objective_allows():
+    assert severity_of(WORKBOOK_RULES[0], Severity.WARNING) is Severity.WARNING
+    assert severity_of(WORKBOOK_RULES[2], Severity.CRITICAL) is Severity.WARNING
+
+
+def test_every_service_and_the_system_promise_all_that_is_promised():
+    made = {o.name: o for o in objectives(["auth", "ledger"])}
+    assert len(made) == 3 + 8 * 5
+    assert {made[f"{s}-{p}"].target for s in ("auth", "system") for p in ("uptime", "errors")} == {0.995}
+    assert [made[f"system-{p}"].target for p in ("latency-p95", "latency-p99", "cache-hits", "compliance")] == [
+        0.95, 0.99, 0.8, 0.99,
+    ]  # fmt: skip
 
 
 def test_a_target_that_is_no_fraction_is_refused():
