@@ -22,6 +22,7 @@ Token = Callable[[], Awaitable[str]]
 
 _ATTEMPTS = 3
 _FIRST_PAUSE = 0.05
+_WARM_ATTEMPTS = 4
 
 
 class _ServerFault(Exception):
@@ -50,6 +51,18 @@ class PartClient:
         self._http = http
         self._breaker = breaker
         self._token = token
+
+    async def warm(self) -> None:
+        """Make a connection before the first call needs it; returns when there is one, or when the part does not come up soon."""
+        for attempt in range(_WARM_ATTEMPTS):
+            try:
+                async with self._breaker:
+                    await self._http.get(self._base_url + "/health/live", timeout=1.0)
+            except (httpx.HTTPError, CircuitOpenError):
+                # It may be starting: the parts of a system start together.
+                await asyncio.sleep(_FIRST_PAUSE * 4**attempt)
+            else:
+                return
 
     async def get(
         self, path: str, answer: type[Answer], *, params: Mapping[str, Any] | None = None, deadline: float = 5.0

@@ -19,6 +19,7 @@ from acgs1.kit.errors import InvalidCursor
 from acgs1.kit.home import Home
 from acgs1.kit.pools import Kind, PoolMeter, measured_queue
 from acgs1.kit.settings import PlatformSettings
+from acgs1.kit.slow_queries import SlowQueryLog
 from acgs1.kit.tracing import watch_engine
 
 R = TypeVar("R")
@@ -72,8 +73,9 @@ class Database:
         pool_size: int = 8,
         owner: str = "unnamed",
         pool: Kind = "database",
+        slow_query_seconds: float = 0.1,
     ) -> None:
-        """`owner` and `pool` name the pool in the metrics."""
+        """`owner` and `pool` name the pool in the metrics. What takes `slow_query_seconds` stands in `slow_queries`."""
         parsed = make_url(url)
         self._pool_size = pool_size
         self._meter = PoolMeter(owner, pool, pool_size)
@@ -99,17 +101,20 @@ class Database:
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
         queue = cast("QueuePool", self.engine.sync_engine.pool)
         self._meter.reads(queue.checkedout)
+        self.slow_queries = SlowQueryLog(owner, self.engine, slow_query_seconds)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self._writing = async_sessionmaker(self.engine.execution_options(acgs_write=True), expire_on_commit=False)
 
     @classmethod
     def for_service(cls, service: str, settings: PlatformSettings, home: Home) -> "Database":
         """The database that the settings give to `service`."""
-        size = settings.database_pool_size
+        size, slow = settings.database_pool_size, settings.slow_query_ms / 1000
         if settings.database_url is not None:
             url = settings.database_url.get_secret_value()
-            return cls(url, schema=f"acgs_{service}", pool_size=size, owner=service)
-        return cls(f"sqlite+aiosqlite:///{home.database(service)}", pool_size=size, owner=service)
+            return cls(url, schema=f"acgs_{service}", pool_size=size, owner=service, slow_query_seconds=slow)
+        return cls(
+            f"sqlite+aiosqlite:///{home.database(service)}", pool_size=size, owner=service, slow_query_seconds=slow
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncSession]:
@@ -145,6 +150,7 @@ class Database:
             await connection.run_sync(_upgrade, migrations)
 
     async def close(self) -> None:
+        await self.slow_queries.close()
         # A cancelled shutdown must not leave connections behind.
         await asyncio.shield(self.engine.dispose())
         self._meter.close()

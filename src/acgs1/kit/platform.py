@@ -21,6 +21,7 @@ from acgs1.kit.db import Database
 from acgs1.kit.home import Home
 from acgs1.kit.idempotency import IdempotencyRecords
 from acgs1.kit.outbox import OutboxRelay
+from acgs1.kit.pools import MeasuredTransport, PoolMeter
 from acgs1.kit.reporting import Reporter
 from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.telemetry import configure_logging
@@ -56,13 +57,15 @@ class Platform:
         self.database = Database.for_service(service, settings, self.home)
         self.idempotency = IdempotencyRecords(self.database, self.clock)
         self.http = httpx.AsyncClient(
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=32),
+            transport=MeasuredTransport(PoolMeter(service, "http", settings.http_pool_size), settings.http_pool_size),
             follow_redirects=False,
             trust_env=False,
         )
         self._migrations = migrations
         self._tasks: list[asyncio.Task[None]] = []
         self._checks: dict[str, Callable[[], Any]] = {}
+        self._warmed: set[str] = set()
+        self._running = False
         self._export: OtlpExport | None = None
         self._token = ServiceToken(
             service,
@@ -84,8 +87,8 @@ class Platform:
         self.authenticator = Authenticator(keys, self.clock)
 
     def client(self, target: str, *, anonymous: bool = False) -> PartClient:
-        """A client for another part, with this service's token unless `anonymous`."""
-        return PartClient(
+        """A client for another part, with this service's token unless `anonymous`. Its connection is made in the background."""
+        client = PartClient(
             self.service,
             target,
             self.settings.url(target),
@@ -93,6 +96,10 @@ class Platform:
             breakers().get(f"{self.service}->{target}"),
             None if anonymous else self._token,
         )
+        if self._running and target not in self._warmed:
+            self._warmed.add(target)
+            self.spawn(f"warm-{target}", client.warm)
+        return client
 
     def add_check(self, name: str, check: Callable[[], Any]) -> None:
         """Name a dependency for `/health`: `check` is awaited and raises when the dependency is not there."""
@@ -144,6 +151,8 @@ class Platform:
     async def __aenter__(self) -> Self:
         configure_logging(self.service, self.settings.log_level)
         await self.database.migrate(self._migrations)
+        await self.database.warm()
+        self._running = True
         recorder().sample(self.settings.trace_sample_rate)
         if self.settings.otlp_endpoint is not None:
             from acgs1.kit.otlp import OtlpExport

@@ -23,6 +23,7 @@ from acgs1.kit.access import require
 from acgs1.kit.errors import STATUS, InvalidRequest, NotFound, UpstreamRejected
 from acgs1.kit.idempotency import IdempotentRoute
 from acgs1.kit.middleware import BodyLimit, Guard, Observe
+from acgs1.kit.performance import performance_router
 from acgs1.kit.platform import Platform
 from acgs1.kit.settings import PlatformSettings
 
@@ -114,6 +115,7 @@ def create_service(
 
     health = _health_router(service)
     app.include_router(health)
+    app.include_router(performance_router())
     for router in routers:
         app.include_router(router)
     app.add_middleware(Guard, public=app.state.public, respond=respond)
