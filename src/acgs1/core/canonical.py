@@ -3,89 +3,133 @@
 import math
 from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring
-from typing import cast
+from typing import Any, cast
+
+MOST_LEVELS = 200
+"""How deep a value may nest: well within what the interpreter can follow, and well beyond any document of ours."""
 
 _MAX_SAFE_INTEGER = 2**53 - 1
+_TOO_DEEP = "it is nested deeper than this place allows"
 
 
 class CanonicalError(ValueError):
     """The value has no canonical JSON form; the message names the path of the offending part."""
 
 
-def canonical_json(value: object) -> bytes:
+class _Unwritable(Exception):
+    """Raised where the offending part stands; `path` grows from there outwards."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.path: list[str] = []
+
+
+def canonical_json(value: object, *, levels: int = MOST_LEVELS) -> bytes:
     """The RFC 8785 bytes of `value` (None, bool, int, float, str, sequences, string-keyed mappings).
 
     Raises CanonicalError for NaN and infinities, for integers that an IEEE 754 double cannot hold exactly
-    (RFC 8785, section 3.2.2.3 - write those as strings), for lone surrogates, and for any other type.
+    (RFC 8785, section 3.2.2.3 - write those as strings), for lone surrogates, for any other type, and for what nests
+    deeper than `levels`.
     """
     out: list[str] = []
-    _write(value, out, "$")
+    try:
+        _write(value, out, levels)
+    except _Unwritable as error:
+        raise CanonicalError(f"${''.join(reversed(error.path))}: {error}") from None
     return "".join(out).encode()
 
 
-def _write(value: object, out: list[str], path: str) -> None:
-    match value:
-        case None:
-            out.append("null")
-        case True:
-            out.append("true")
-        case False:
-            out.append("false")
-        case str():
-            out.append(_string(value, path))
-        case int():
-            if abs(value) > _MAX_SAFE_INTEGER:
-                raise CanonicalError(f"{path}: integer `{value}` is beyond 2^53-1; write it as a string")
-            out.append(str(value))
-        case float():
-            out.append(_number(value, path))
-        case Mapping():
-            _write_object(cast("Mapping[object, object]", value), out, path)
-        case Sequence() if not isinstance(value, (bytes, bytearray, memoryview)):
-            out.append("[")
-            for index, item in enumerate(cast("Sequence[object]", value)):
-                if index:
-                    out.append(",")
-                _write(item, out, f"{path}[{index}]")
-            out.append("]")
-        case _:
-            raise CanonicalError(f"{path}: `{type(value).__name__}` has no JSON form")
+def _write(value: Any, out: list[str], levels: int) -> None:  # noqa: PLR0912 - one branch per kind of value
+    # The exact types first: of the checks that a `match` would make, those for abstract classes are slow.
+    kind: type[Any] = type(value)
+    if kind is str:
+        out.append(_string(value))
+    elif kind is dict:
+        _write_object(value, out, levels - 1)
+    elif kind is list or kind is tuple:
+        _write_array(value, out, levels - 1)
+    elif value is None:
+        out.append("null")
+    elif value is True:
+        out.append("true")
+    elif value is False:
+        out.append("false")
+    elif isinstance(value, int):
+        if abs(value) > _MAX_SAFE_INTEGER:
+            raise _Unwritable(f"integer `{value}` is beyond 2^53-1; write it as a string")
+        out.append(int.__repr__(value))
+    elif isinstance(value, float):
+        out.append(_number(value))
+    elif isinstance(value, str):
+        out.append(_string(value))
+    elif isinstance(value, Mapping):
+        _write_object(cast("Mapping[Any, Any]", value), out, levels - 1)
+    elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
+        _write_array(cast("Sequence[Any]", value), out, levels - 1)
+    else:
+        raise _Unwritable(f"`{kind.__name__}` has no JSON form")
 
 
-def _write_object(value: Mapping[object, object], out: list[str], path: str) -> None:
+def _write_array(value: Sequence[Any], out: list[str], levels: int) -> None:
+    if levels < 0:
+        raise _Unwritable(_TOO_DEEP)
+    out.append("[")
+    index = 0
+    try:
+        for index, item in enumerate(value):
+            if index:
+                out.append(",")
+            _write(item, out, levels)
+    except _Unwritable as error:
+        error.path.append(f"[{index}]")
+        raise
+    out.append("]")
+
+
+def _write_object(value: Mapping[Any, Any], out: list[str], levels: int) -> None:
+    if levels < 0:
+        raise _Unwritable(_TOO_DEEP)
     names: list[str] = []
+    ascii_only = True
     for name in value:
         if not isinstance(name, str):
-            raise CanonicalError(f"{path}: object names are strings, not `{type(name).__name__}`")
+            raise _Unwritable(f"object names are strings, not `{type(name).__name__}`")
+        ascii_only = ascii_only and name.isascii()
         names.append(name)
-    out.append("{")
     # Section 3.2.3: names sort by their UTF-16 code units.
-    ascii_only = all(map(str.isascii, names))
-    in_order = sorted(names) if ascii_only else sorted(names, key=lambda n: n.encode("utf-16-be", "surrogatepass"))
-    for index, name in enumerate(in_order):
-        if index:
-            out.append(",")
-        out.append(_string(name, path))
-        out.append(":")
-        _write(value[name], out, f"{path}.{name}")
+    names.sort(key=None if ascii_only else _utf_16)
+    out.append("{")
+    separator = ""
+    for name in names:
+        out.append(f"{separator}{_string(name)}:")
+        separator = ","
+        try:
+            _write(value[name], out, levels)
+        except _Unwritable as error:
+            error.path.append(f".{name}")
+            raise
     out.append("}")
 
 
-def _string(value: str, path: str) -> str:
+def _utf_16(name: str) -> bytes:
+    return name.encode("utf-16-be", "surrogatepass")
+
+
+def _string(value: str) -> str:
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise CanonicalError(f"{path}: a lone surrogate has no UTF-8 form") from None
+            raise _Unwritable("a lone surrogate has no UTF-8 form") from None
     # json escapes exactly what section 3.2.2.2 asks for, in lower case, and leaves the rest as it is. This is the function
     # behind json.dumps(ensure_ascii=False), which would build an encoder for every string.
     return encode_basestring(value)
 
 
-def _number(value: float, path: str) -> str:
+def _number(value: float) -> str:
     """ECMAScript's Number::toString, which RFC 8785 section 3.2.2.3 prescribes."""
     if not math.isfinite(value):
-        raise CanonicalError(f"{path}: `{value}` has no JSON form")
+        raise _Unwritable(f"`{value}` has no JSON form")
     if value == 0:
         return "0"
     sign = "-" if value < 0 else ""

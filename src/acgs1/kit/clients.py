@@ -75,13 +75,14 @@ class PartClient:
     async def post(
         self,
         path: str,
-        body: BaseModel,
+        body: BaseModel | str,
         answer: type[Answer],
         *,
         deadline: float = 5.0,
         idempotency_key: str | None = None,
     ) -> Answer:
-        """POST `body`. Retries are safe because every call carries an idempotency key: the one given, or one made here."""
+        """POST `body`, a model or JSON text. Retries are safe because every call carries an idempotency key: the one given, or one
+        made here."""
         return self._parse(
             await self._call("POST", path, body=body, deadline=deadline, key=idempotency_key or new_id("idk")), answer
         )
@@ -92,7 +93,7 @@ class PartClient:
         path: str,
         *,
         params: Mapping[str, Any] | None = None,
-        body: BaseModel | None = None,
+        body: BaseModel | str | None = None,
         deadline: float,
         key: str | None = None,
     ) -> httpx.Response:
@@ -118,7 +119,7 @@ class PartClient:
         method: str,
         path: str,
         params: Mapping[str, Any] | None,
-        body: BaseModel | None,
+        body: BaseModel | str | None,
         key: str | None,
         deadline: float,
     ) -> httpx.Response:
@@ -131,7 +132,7 @@ class PartClient:
             headers["X-Request-Id"] = request_id
         content = None
         if body is not None:
-            content = body.model_dump_json()
+            content = body if isinstance(body, str) else body.model_dump_json()
             headers["Content-Type"] = "application/json"
         async with self._breaker:
             with span(f"{method} {self._target}", CLIENT, {"server.part": self._target, "url.path": path}):

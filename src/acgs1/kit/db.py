@@ -1,6 +1,7 @@
 """One database per service: a SQLite file by default, a PostgreSQL schema by URL. The same code runs on both."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,6 +23,9 @@ from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.slow_queries import SlowQueryLog
 from acgs1.kit.tracing import watch_engine
 
+RECORDED = "acgs_recorded"
+"""In a session's `info`: it has put something into the outbox."""
+
 R = TypeVar("R")
 Row = TypeVar("Row")
 
@@ -34,6 +38,16 @@ NAMING = {
 }
 
 Json = JSON().with_variant(JSONB(), "postgresql")
+
+
+class RawJson(str):
+    """JSON text, to be stored in a `Json` column as it is rather than written once more."""
+
+    __slots__ = ()
+
+
+def _to_json(value: Any) -> str:
+    return str(value) if isinstance(value, RawJson) else json.dumps(value)
 
 
 def metadata() -> MetaData:
@@ -94,6 +108,7 @@ class Database:
             pool_timeout=10,
             connect_args=connect_args,
             hide_parameters=True,
+            json_serializer=_to_json,
         )
         watch_engine(self.engine.sync_engine)
         if self.is_sqlite:
@@ -102,6 +117,8 @@ class Database:
         queue = cast("QueuePool", self.engine.sync_engine.pool)
         self._meter.reads(queue.checkedout)
         self.slow_queries = SlowQueryLog(owner, self.engine, slow_query_seconds)
+        self.recorded = asyncio.Event()
+        """Set when a transaction that put something into the outbox was committed by this process."""
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self._writing = async_sessionmaker(self.engine.execution_options(acgs_write=True), expire_on_commit=False)
 
@@ -119,8 +136,11 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncSession]:
         """A write transaction: committed when the block ends, rolled back when it raises."""
-        async with self._writing() as session, session.begin():
-            yield session
+        async with self._writing() as session:
+            async with session.begin():
+                yield session
+            if session.info.get(RECORDED):
+                self.recorded.set()
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncSession]:

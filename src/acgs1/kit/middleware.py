@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from acgs1.core.errors import DomainError
@@ -23,8 +24,8 @@ _SECURITY_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-_CONTENT_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
 class Observe:
@@ -33,6 +34,7 @@ class Observe:
     def __init__(self, app: ASGIApp, service: str) -> None:
         self._app = app
         self._service = service
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,9 +61,7 @@ class Observe:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 present = {name for name, _ in message["headers"]}
-                message["headers"].extend(h for h in _SECURITY_HEADERS if h[0] not in present)
-                if _CONTENT_POLICY[0] not in present:
-                    message["headers"].append(_CONTENT_POLICY)
+                message["headers"].extend([h for h in _SECURITY_HEADERS if h[0] not in present])
                 message["headers"].append((b"x-request-id", request_id.encode()))
             await send(message)
 
@@ -71,16 +71,23 @@ class Observe:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unmatched")
             method: str = scope["method"]
-            REQUESTS.labels(self._service, method, route, str(status)).inc()
-            LATENCY.labels(self._service, method, route).observe(
-                seconds, {"trace_id": trace.trace_id} if trace.sampled else None
-            )
+            counted, timed = self._metrics(method, route, status)
+            counted.inc()
+            timed.observe(seconds, {"trace_id": trace.trace_id} if trace.sampled else None)
             if trace.sampled or status >= 500:
                 recorder().answered(trace, f"{method} {route}", status, seconds)
             if status >= 500 or not route.startswith(("/health", "/metrics", "/access")):
                 _log.info("request", method=method, route=route, status=status, ms=round(seconds * 1000, 2))
             request_id_var.reset(tokens[0])
             trace_var.reset(tokens[1])
+
+    def _metrics(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        """Looked up once for each of the few routes, methods and statuses that there are."""
+        known = self._known.get((method, route, status))
+        if known is None:
+            labels = self._service, method, route
+            known = self._known[method, route, status] = REQUESTS.labels(*labels, str(status)), LATENCY.labels(*labels)
+        return known
 
 
 class BodyLimit:

@@ -10,10 +10,10 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from acgs1.contracts.events import Event
-from acgs1.contracts.integrity import leaf_content
+from acgs1.core.canonical import canonical_json
 from acgs1.core.clock import Clock
 from acgs1.core.errors import DomainError
-from acgs1.kit.db import Database, Instant, Json, metadata
+from acgs1.kit.db import RECORDED, Database, Instant, Json, RawJson, metadata
 from acgs1.kit.telemetry import OUTBOX_PENDING
 
 _log = structlog.get_logger()
@@ -27,8 +27,11 @@ OUTBOX = sa.Table(
     sa.Column("recorded_at", Instant(), nullable=False),
 )
 
-Deliver = Callable[[list[Event]], Awaitable[None]]
-"""Hands events to the log; returns once all are durable there; raises DomainError when they may not be."""
+Deliver = Callable[[list[str]], Awaitable[None]]
+"""Hands events (each as JSON) to the log; returns once all are durable there; raises DomainError when they may not be."""
+
+# Gathers what is recorded in quick succession into one delivery.
+_GATHER_SECONDS = 0.02
 
 
 class Recorder:
@@ -43,10 +46,16 @@ class Recorder:
     async def record_all(self, events: Sequence[Event]) -> None:
         """Raises ValueError for an event that the log could never take: better here, in the sender's transaction, than when
         everything behind it waits in the outbox."""
-        for event in events:
-            leaf_content(event, event.time)
-        rows = [{"event_id": e.id, "event": e.model_dump(mode="json"), "recorded_at": e.time} for e in events]
+        rows = [
+            {
+                "event_id": event.id,
+                "event": RawJson(canonical_json(event.model_dump(mode="json")).decode()),
+                "recorded_at": event.time,
+            }
+            for event in events
+        ]
         await self.session.execute(OUTBOX.insert(), rows)
+        self.session.info[RECORDED] = True
 
 
 class OutboxRelay:
@@ -61,7 +70,7 @@ class OutboxRelay:
         clock: Clock,
         *,
         batch: int = 200,
-        idle_seconds: float = 0.25,
+        idle_seconds: float = 1.0,
         most_seconds: float = 15.0,
     ) -> None:
         self._service = service
@@ -71,41 +80,45 @@ class OutboxRelay:
         self._batch = batch
         self._idle = idle_seconds
         self._most = most_seconds
-        self._stopping = asyncio.Event()
+        self._first_pause = min(0.25, most_seconds)
 
     async def run(self) -> None:
-        """Deliver until `stop`. While the log is away the pause between tries doubles, up to `most_seconds`."""
-        pause = self._idle
-        while not self._stopping.is_set():
+        """Deliver for ever: what this process recorded at once, what another one did within `idle_seconds`. While the log is away the
+        pause between tries doubles, up to `most_seconds`."""
+        pause = self._first_pause
+        while True:
+            recorded = self._database.recorded
+            recorded.clear()
             try:
-                delivered = await self.deliver_once()
-                pause = self._idle
+                if await self.deliver_once() == self._batch:
+                    continue
             except DomainError as error:
                 _log.warning("outbox_delivery_failed", code=error.code, detail=error.detail)
-                delivered = 0
+                await asyncio.sleep(pause)
                 pause = min(pause * 2, self._most)
-            if delivered < self._batch:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), pause)
+                continue
+            pause = self._first_pause
+            with suppress(TimeoutError):
+                await asyncio.wait_for(recorded.wait(), self._idle)
+                await asyncio.sleep(_GATHER_SECONDS)
 
     async def deliver_once(self) -> int:
         """Deliver one batch and return how many events it held."""
         async with self._database.reading() as session:
             rows = (
                 await session.execute(
-                    sa.select(OUTBOX.c.sequence, OUTBOX.c.event).order_by(OUTBOX.c.sequence).limit(self._batch)
+                    sa.select(OUTBOX.c.sequence, sa.cast(OUTBOX.c.event, sa.Text).label("event"))
+                    .order_by(OUTBOX.c.sequence)
+                    .limit(self._batch)
                 )
             ).all()
         OUTBOX_PENDING.labels(self._service).set(len(rows))
         if not rows:
             return 0
-        await self._deliver([Event.model_validate(row.event) for row in rows])
+        await self._deliver([row.event for row in rows])
         async with self._database.transaction() as session:
             await session.execute(OUTBOX.delete().where(OUTBOX.c.sequence.in_([row.sequence for row in rows])))
         return len(rows)
-
-    def stop(self) -> None:
-        self._stopping.set()
 
     async def oldest(self) -> datetime | None:
         """When the oldest undelivered event was recorded; None when all are delivered."""

@@ -9,6 +9,7 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
@@ -20,6 +21,7 @@ from acgs1.contracts.auth import Role
 from acgs1.contracts.common import Health, Problem, ProblemItem
 from acgs1.core.errors import DomainError, ErrorItem
 from acgs1.kit.access import require
+from acgs1.kit.direct import Direct
 from acgs1.kit.errors import STATUS, InvalidRequest, NotFound, UpstreamRejected
 from acgs1.kit.idempotency import IdempotentRoute
 from acgs1.kit.middleware import BodyLimit, Guard, Observe
@@ -76,6 +78,7 @@ def create_service(
         docs_url=None,
         redoc_url=None,
         responses={"default": {"model": Problem, "description": "Problem (RFC 9457)"}},
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     _document_problems(app)
     app.state.ready = False
@@ -118,10 +121,12 @@ def create_service(
     app.include_router(performance_router())
     for router in routers:
         app.include_router(router)
+    plain = [route for router in (health, *routers) for route in router.routes if isinstance(route, APIRoute)]
+    app.add_middleware(Direct, routes=plain, respond=respond)
     app.add_middleware(Guard, public=app.state.public, respond=respond)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, respond=respond)
     app.add_middleware(
-        CORSMiddleware,
+        _CrossOrigin,
         allow_origins=list(settings.allowed_origins),
         allow_credentials=True,
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
@@ -131,6 +136,16 @@ def create_service(
     )
     app.add_middleware(Observe, service=service)
     return app
+
+
+class _CrossOrigin(CORSMiddleware):
+    """Answers cross-origin requests; others, which are nearly all, pass untouched."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"]):
+            await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
 
 def _document_problems(app: FastAPI) -> None:

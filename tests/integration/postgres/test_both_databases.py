@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 import acgs1
 from acgs1.contracts.auth import Role
 from acgs1.contracts.constitution import Constitution
-from acgs1.contracts.events import new_event
+from acgs1.contracts.events import Event, new_event
 from acgs1.contracts.policy_governance import Approval, Ballot, Bundle, Emergency, Member, Proposal
 from acgs1.contracts.topology import SERVICES
 from acgs1.core.clock import ManualClock
@@ -367,10 +367,10 @@ async def test_the_outbox_leaves_in_order(open_database: OpenDatabase):
             await records.record(event)
     got: list[object] = []
 
-    async def deliver(batch: list[object]) -> None:
-        got.extend(batch)
+    async def deliver(batch: list[str]) -> None:
+        got.extend(Event.model_validate_json(event) for event in batch)
 
-    relay = OutboxRelay("tester", database, deliver, ManualClock(NOW), batch=7)  # type: ignore[arg-type]
+    relay = OutboxRelay("tester", database, deliver, ManualClock(NOW), batch=7)
     assert await relay.oldest() == NOW
     while await relay.deliver_once():
         pass

@@ -39,10 +39,10 @@ class Log:
         self.fail_after = False
         self.fail_before = False
 
-    async def __call__(self, events: list[Event]) -> None:
+    async def __call__(self, events: list[str]) -> None:
         if self.fail_before:
             raise DependencyUnavailable("the log is away")
-        self.got.extend(events)
+        self.got.extend(Event.model_validate_json(event) for event in events)
         if self.fail_after:
             raise DependencyUnavailable("the answer was lost")
 

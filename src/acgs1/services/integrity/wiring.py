@@ -51,8 +51,8 @@ def wiring(own: IntegritySettings) -> Lifespan:
             platform.add_check("log", sequencer.check)
             platform.add_check("ledger", anchorer.check)
 
-            async def deliver(events: list[Event]) -> None:
-                await sequencer.append(events)
+            async def deliver(events: list[str]) -> None:
+                await sequencer.append([Event.model_validate_json(event) for event in events])
 
             app.state.outbox = relay = OutboxRelay("integrity", platform.database, deliver, platform.clock)
             platform.spawn("outbox", relay.run)

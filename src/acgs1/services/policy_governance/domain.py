@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.constitutional_ai import difference
@@ -210,8 +210,7 @@ def request_digest(request: EvaluationRequest) -> str:
 
     Raises BadEvaluation for a request that has no canonical form: nobody could ever check a commitment to it.
     """
-    context = {name: value for name, value in request.context.items() if name not in SERVER_CONTEXT}
-    return sha256_hex(_canonical(request.model_copy(update={"context": context})))
+    return _digest(request, _canonical(request))
 
 
 def commitment(salt: bytes, request: EvaluationRequest) -> str:
@@ -219,25 +218,22 @@ def commitment(salt: bytes, request: EvaluationRequest) -> str:
     return hashlib.sha256(salt + _canonical(request)).hexdigest()
 
 
+def digest_and_commitment(salt: bytes, request: EvaluationRequest) -> tuple[str, str]:
+    """`request_digest` and `commitment` at the price of one."""
+    canonical = _canonical(request)
+    return _digest(request, canonical), hashlib.sha256(salt + canonical).hexdigest()
+
+
+def _digest(request: EvaluationRequest, canonical: bytes) -> str:
+    if SERVER_CONTEXT.isdisjoint(request.context):
+        return sha256_hex(canonical)
+    context = {name: value for name, value in request.context.items() if name not in SERVER_CONTEXT}
+    return sha256_hex(_canonical(request.model_copy(update={"context": context})))
+
+
 def _canonical(request: EvaluationRequest) -> bytes:
     try:
         # Not in JSON mode, which would write `null` for NaN and so commit to another request.
-        document = request.model_dump()
-        flat = _is_flat(document, MOST_NESTED)
-        canonical = canonical_json(document) if flat else b""
+        return canonical_json(request.model_dump(), levels=MOST_NESTED)
     except (ValueError, RecursionError) as error:
         raise BadEvaluation(f"the request has no canonical form: {error}") from None
-    if not flat:
-        raise BadEvaluation(f"the request has no canonical form: it is nested deeper than {MOST_NESTED} levels")
-    return canonical
-
-
-def _is_flat(value: object, levels: int) -> bool:
-    """Whether `value` nests at most `levels` deep."""
-    match value:
-        case dict():
-            return levels > 0 and all(_is_flat(item, levels - 1) for item in cast("dict[str, object]", value).values())
-        case list():
-            return levels > 0 and all(_is_flat(item, levels - 1) for item in cast("list[object]", value))
-        case _:
-            return True

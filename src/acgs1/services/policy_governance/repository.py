@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
+from typing import cast
 
-from sqlalchemy import select, update
+from sqlalchemy import Table, insert, select, update
 
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.events import Event
@@ -22,7 +23,7 @@ from acgs1.contracts.policy_governance import (
     WalletTransaction,
 )
 from acgs1.core.ids import new_id
-from acgs1.kit.db import page
+from acgs1.kit.db import RawJson, page
 from acgs1.kit.outbox import OUTBOX, Recorder
 from acgs1.services.policy_governance.domain import Position, Recorded
 from acgs1.services.policy_governance.models import (
@@ -192,17 +193,19 @@ class GovernanceRepository(Recorder):
         return set(await self.session.scalars(select(DecisionRow.id).where(DecisionRow.id.in_(ids))))
 
     async def keep_decisions(self, decisions: Sequence[Recorded]) -> None:
-        self.session.add_all(
-            DecisionRow(
-                id=decision.record.id,
-                record=decision.record.model_dump(mode="json"),
-                request=decision.request.model_dump(mode="json"),
-                salt=decision.salt,
-                approvable=decision.approvable,
-                digest=decision.digest,
-            )
+        rows = [
+            {
+                "id": decision.record.id,
+                "record": RawJson(decision.record.model_dump_json()),
+                "request": RawJson(decision.request.model_dump_json()),
+                "salt": decision.salt,
+                "approvable": decision.approvable,
+                "digest": decision.digest,
+            }
             for decision in decisions
-        )
+        ]
+        # Into the table, past the mapper, which would look at every row on its own.
+        await self.session.execute(insert(cast("Table", DecisionRow.__table__)), rows)
 
     async def decision(self, decision_id: str) -> Recorded | None:
         row = await self.session.get(DecisionRow, decision_id)

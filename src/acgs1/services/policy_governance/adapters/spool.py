@@ -117,15 +117,10 @@ class DecisionSpool:
 
 
 def _line(decision: Recorded) -> bytes:
-    body = json.dumps(
-        {
-            "record": decision.record.model_dump(mode="json"),
-            "request": decision.request.model_dump(mode="json"),
-            "salt": decision.salt.hex(),
-            "approvable": decision.approvable,
-            "digest": decision.digest,
-        },
-        separators=(",", ":"),
+    body = (
+        f'{{"record":{decision.record.model_dump_json()},"request":{decision.request.model_dump_json()},'
+        f'"salt":"{decision.salt.hex()}","approvable":{"true" if decision.approvable else "false"},'
+        f'"digest":"{decision.digest}"}}'
     ).encode()
     return b"%08x %s\n" % (zlib.crc32(body), body)
 

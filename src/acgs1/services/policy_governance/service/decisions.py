@@ -27,7 +27,7 @@ from acgs1.services.policy_governance.domain import (
     Emergencies,
     Evaluated,
     Recorded,
-    commitment,
+    digest_and_commitment,
     request_digest,
 )
 from acgs1.services.policy_governance.errors import BadEvaluation, DecisionNotFound, NotTheSubject
@@ -74,7 +74,7 @@ class DecisionPoint:
         _expect_recordable(request)
         salt = os.urandom(32)
         # Before anything else: what cannot be committed to is refused before it counts as a decision (BadEvaluation).
-        digest, committed = request_digest(request), commitment(salt, request)
+        digest, committed = digest_and_commitment(salt, request)
         evaluator = self._evaluator
         reason, detail, evaluated, approval = await self._judge(evaluator, request)
         allowed = reason == "allowed"
