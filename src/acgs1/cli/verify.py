@@ -19,6 +19,7 @@ from acgs1.contracts.formal_verification import (
     Obligation,
 )
 from acgs1.services.formal_verification.domain import (
+    INFORMATIONAL,
     Job,
     PolicyFacts,
     hygiene_findings,
@@ -230,16 +231,17 @@ def question(
 @click.option(
     "--policies", "file", type=FILE, help="The policy set (Cedar); without it, the constitution is looked at."
 )
+@click.option("--overrides", is_flag=True, help="Also list which forbids limit which permits; that is no fault.")
 @click.option("--deadline", type=SECONDS, default=60.0, show_default=True, metavar="SECONDS")
-def hygiene(law: Path, file: Path | None, deadline: float) -> None:
-    """Policies that do nothing or too much; without --policies, principles that contradict or imply one another.
+def hygiene(law: Path, file: Path | None, overrides: bool, deadline: float) -> None:
+    """Policies that can fail, do nothing or too much; without --policies, principles that contradict or imply one another.
 
-    Exit status: 0 when there is nothing to report, 1 otherwise.
+    Exit status: 0 when there is nothing to mend, 1 otherwise.
     """
     data: dict[str, Any] = {"constitution": read_constitution(law).model_dump(mode="json")}
     if file is not None:
         _, results = run_job(
-            Job("cli", "hygiene", {**data, "policies": read_text(file)}),
+            Job("cli", "hygiene", {**data, "policies": read_text(file), "overrides": overrides}),
             deadline,
             1,
             second_opinion=False,
@@ -256,9 +258,11 @@ def hygiene(law: Path, file: Path | None, deadline: float) -> None:
         findings += implied_findings(result["implied"] for result in results)
         undecided = sum(result["undecided"] for result in results)
     for finding in findings:
-        out.print(f"[yellow]{finding.kind}[/]  {escape(finding.detail)}")
-    out.print(f"{len(findings)} findings, {undecided} questions without an answer")
-    sys.exit(1 if findings or undecided else 0)
+        style = "dim" if finding.kind in INFORMATIONAL else "yellow"
+        out.print(f"[{style}]{finding.kind}[/]  {escape(finding.detail)}")
+    to_mend = sum(finding.kind not in INFORMATIONAL for finding in findings)
+    out.print(f"{to_mend} findings, {undecided} questions without an answer")
+    sys.exit(1 if to_mend or undecided else 0)
 
 
 @verify.command("ledger")

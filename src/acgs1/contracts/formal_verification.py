@@ -251,10 +251,11 @@ class CertificateInputs(Message):
 
 
 class HygieneCheck(Message):
-    """Look for policies that do nothing, or more than the constitution speaks of."""
+    """Look for policies that can fail, that do nothing, or more than the constitution speaks of."""
 
     policies: PolicyText
     constitution: Constitution
+    overrides: bool = Field(default=False, description="also list which forbids limit which permits, which is no fault")
 
 
 class ConstitutionCheck(Message):

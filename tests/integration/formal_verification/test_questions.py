@@ -7,7 +7,7 @@ import pytest
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import EnvironmentAnswer, Obligation
 from acgs1.services.formal_verification.adapters.kernel.sessions import Sessions
-from acgs1.services.formal_verification.domain import PolicyFacts, hygiene_findings, implied_findings
+from acgs1.services.formal_verification.domain import INFORMATIONAL, PolicyFacts, hygiene_findings, implied_findings
 from acgs1.services.formal_verification.errors import InvalidConstitution, InvalidPolicies
 
 SCHEMA = """
@@ -129,14 +129,40 @@ def test_a_condition_that_contradicts_itself_never_matches(sessions: Sessions):
     }
 
 
-def test_a_permit_whose_every_request_is_forbidden_is_found(sessions: Sessions):
+def test_a_permit_that_never_takes_effect_is_a_conflict_with_the_fewest_forbids_that_see_to_it(sessions: Sessions):
     text = P.format("small", "context.amount < 10") + F.format("stop", "context.amount < 20")
-    assert ("always_forbidden", "small") in hygiene(sessions, text)
+    text += F.format("frozen", "resource.frozen")
+    assert hygiene(sessions, text) == {("conflict", "small", "stop"), ("redundant", "frozen")}
 
 
-def test_a_permit_and_a_forbid_that_can_meet_are_a_conflict(sessions: Sessions):
+def test_forbids_that_only_together_cover_a_permit_are_named_together(sessions: Sessions):
+    text = P.format("small", "context.amount < 10") + F.format("low", "context.amount < 5")
+    text += F.format("high", "context.amount >= 4")
+    assert hygiene(sessions, text) == {("conflict", "small", "high", "low")}
+
+
+def test_a_forbid_that_limits_a_permit_is_no_finding_unless_asked_for(sessions: Sessions):
     text = P.format("small", "context.amount < 10") + F.format("frozen", "resource.frozen")
-    assert hygiene(sessions, text) == {("conflict", "small", "frozen")}
+    assert hygiene(sessions, text) == set()
+    data = {"policies": text, "constitution": SPEAKS_OF_BOTH, "overrides": True}
+    (finding,) = hygiene_findings(PolicyFacts(**found) for found in results(sessions, "hygiene", data))
+    assert (finding.kind, finding.policy_ids) == ("overridden", ["small", "frozen"])
+    assert finding.kind in INFORMATIONAL
+
+
+def test_two_policies_that_match_alike_are_one_finding(sessions: Sessions):
+    text = P.format("one", "context.amount < 10") + P.format("two", "!(context.amount >= 10)")
+    assert hygiene(sessions, text) == {("shadowed", "one", "two")}
+
+
+def test_a_policy_that_can_fail_is_found_with_a_request_on_which_it_does(sessions: Sessions):
+    text = P.format("large", "context.amount * 3 > 10")
+    data = {"policies": text, "constitution": SPEAKS_OF_BOTH}
+    (finding,) = hygiene_findings(PolicyFacts(**found) for found in results(sessions, "hygiene", data))
+    assert (finding.kind, finding.policy_ids) == ("can_error", ["large"])
+    assert finding.example is not None
+    assert finding.example.decisions == ["deny"]
+    assert "overflow" in finding.detail
 
 
 def test_a_forbid_that_forbids_nothing_permitted_is_redundant(sessions: Sessions):

@@ -9,6 +9,7 @@ from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import (
     Certificate,
     CertificateBody,
+    Counterexample,
     Finding,
     Obligation,
     ObligationEvidence,
@@ -134,18 +135,25 @@ def overall_change(changes: Iterable[Change]) -> Change:
 @dataclass(frozen=True, slots=True)
 class PolicyFacts:
     """What one policy does in one request environment. `covered_by` names a policy of the same effect that matches
-    whenever it does; `forbidden`: every request that it permits is forbidden; `conflicts`: forbids that can match with it;
-    `spoken_of`: some invariant of the constitution is about this environment."""
+    whenever it does. `forbidden`: every request that it permits is forbidden, by `forbidden_by`. `overridden_by`: forbids that
+    can match with it, where that was asked. `spoken_of`: some invariant of the constitution is about this environment."""
 
     policy_id: str
     effect: Literal["permit", "forbid"]
     environment: tuple[str, str, str]
+    can_error: Answer3
+    error_example: dict[str, Any] | None
     never_matches: Answer3
     redundant: Answer3
     covered_by: list[str]
     forbidden: Answer3
-    conflicts: list[str]
+    forbidden_by: list[str]
+    overridden_by: list[str]
     spoken_of: bool
+
+
+INFORMATIONAL = frozenset({"overridden"})
+"""Kinds of findings that are no reproach: a forbid that limits a permit is how Cedar policies are written."""
 
 
 def hygiene_findings(facts: Iterable[PolicyFacts]) -> list[Finding]:
@@ -153,48 +161,73 @@ def hygiene_findings(facts: Iterable[PolicyFacts]) -> list[Finding]:
     by_policy: dict[str, list[PolicyFacts]] = {}
     for fact in facts:
         by_policy.setdefault(fact.policy_id, []).append(fact)
+    live = {name: [place for place in places if place.never_matches != "yes"] for name, places in by_policy.items()}
+    shadows = {name: _shadows(places) for name, places in live.items()}
     findings: list[Finding] = []
-    for policy_id, places in by_policy.items():
-        findings += _policy_findings(policy_id, places)
+    for name, places in live.items():
+        findings += _policy_findings(name, places, shadows)
     return findings
 
 
-def _policy_findings(policy_id: str, places: list[PolicyFacts]) -> list[Finding]:
-    live = [place for place in places if place.never_matches != "yes"]
+def _shadows(live: list[PolicyFacts]) -> list[str]:
+    """Policies of the same effect that between them match wherever this one does."""
+    if not live or not all(place.redundant == "yes" and place.covered_by for place in live):
+        return []
+    return sorted({other for place in live for other in place.covered_by})
+
+
+def _policy_findings(policy_id: str, live: list[PolicyFacts], shadows: dict[str, list[str]]) -> list[Finding]:
     if not live:
         return [_finding("never_matches", f"policy `{policy_id}` matches no request at all", policy_id)]
+    findings = _error_findings(policy_id, live)
     if all(place.forbidden == "yes" for place in live):
-        return [_finding("always_forbidden", f"whatever policy `{policy_id}` permits is forbidden", policy_id)]
-    findings: list[Finding] = []
-    if all(place.redundant == "yes" for place in live):
-        covering = sorted({other for place in live for other in place.covered_by})
-        if covering and all(place.covered_by for place in live):
-            names = ", ".join(f"`{name}`" for name in covering)
-            detail = f"policy `{policy_id}` is shadowed by {names}: it never matches alone"
+        forbids = sorted({other for place in live for other in place.forbidden_by})
+        detail = f"policy `{policy_id}` never takes effect: whatever it permits is forbidden by {_named(forbids)}"
+        return [*findings, _finding("conflict", detail, policy_id, *forbids)]
+    if covering := shadows[policy_id]:
+        if len(covering) > 1 or shadows[covering[0]] != [policy_id]:
+            detail = f"policy `{policy_id}` is shadowed by {_named(covering)}: it never matches alone"
             findings.append(_finding("shadowed", detail, policy_id, *covering))
-        else:
-            detail = f"policy `{policy_id}` is redundant: the decisions are the same without it"
-            findings.append(_finding("redundant", detail, policy_id))
-    findings += [
-        _finding(
-            "conflict",
-            f"policies `{policy_id}` and `{other}` can match the same request, and the forbid wins",
-            policy_id,
-            other,
+        elif policy_id < covering[0]:
+            detail = f"policies `{policy_id}` and {_named(covering)} match the same requests: one of them is enough"
+            findings.append(_finding("shadowed", detail, policy_id, *covering))
+    elif all(place.redundant == "yes" for place in live):
+        what = "forbids nothing that is permitted" if live[0].effect == "forbid" else "is redundant"
+        detail = f"policy `{policy_id}` {what}: the decisions are the same without it"
+        findings.append(_finding("redundant", detail, policy_id))
+    forbids = sorted({other for place in live for other in place.overridden_by})
+    if forbids:
+        detail = (
+            f"policy `{policy_id}` is limited by {_named(forbids)}: on some requests both match, and the forbid wins"
         )
-        for other in sorted({other for place in live for other in place.conflicts})
-    ]
+        findings.append(_finding("overridden", detail, policy_id, *forbids))
     beyond = [place for place in live if place.effect == "permit" and not place.spoken_of]
     if beyond:
         where = "; ".join(" / ".join(place.environment) for place in beyond[:5])
-        detail = f"policy `{policy_id}` permits where no invariant of the constitution speaks: {where}"
+        more = f" and {len(beyond) - 5} more" if len(beyond) > 5 else ""
+        detail = f"policy `{policy_id}` permits where no invariant of the constitution speaks: {where}{more}"
         findings.append(_finding("beyond_constitution", detail, policy_id))
     return findings
 
 
+def _error_findings(policy_id: str, live: list[PolicyFacts]) -> list[Finding]:
+    """One finding for all environments, with the first example."""
+    failing = [place for place in live if place.can_error == "yes"]
+    if not failing:
+        return []
+    example = next((place.error_example for place in failing if place.error_example is not None), None)
+    shown = Counterexample.model_validate(example) if example is not None else None
+    detail = shown.explanation if shown is not None else f"policy `{policy_id}` cannot be evaluated on some requests"
+    return [Finding(kind="can_error", detail=detail, policy_ids=[policy_id], example=shown)]
+
+
+def _named(policy_ids: Sequence[str]) -> str:
+    return ", ".join(f"`{policy_id}`" for policy_id in policy_ids)
+
+
 def undecided_facts(facts: Iterable[PolicyFacts]) -> int:
     """How many questions about the policies have no answer."""
-    return sum((fact.never_matches, fact.redundant, fact.forbidden).count("unknown") for fact in facts)
+    return sum((fact.can_error, fact.never_matches, fact.redundant, fact.forbidden).count("unknown") for fact in facts)
 
 
 def _finding(kind: str, detail: str, *policy_ids: str) -> Finding:

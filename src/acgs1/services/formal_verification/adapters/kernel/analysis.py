@@ -1,7 +1,7 @@
 """Questions beside compliance: what can ever happen, what does nothing, what contradicts."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import acgs1_kernel as kernel
 
@@ -30,7 +30,7 @@ from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shri
 from acgs1.services.formal_verification.domain import Answer3, PolicyFacts
 from acgs1.services.formal_verification.errors import InvalidConstitution, InvalidPolicies
 
-_MOST_CONFLICTS = 20
+_MOST_OVERRIDES = 100
 
 
 def bound(environment: Environment, condition: str, name: str = "acgs:bound") -> str:
@@ -145,8 +145,17 @@ class _Place:
 class HygieneSession:
     """What each policy does, one policy and environment at a time."""
 
-    def __init__(self, policies: str, constitution: Constitution, vocabularies: Vocabularies, provers: Provers) -> None:
-        """Raises InvalidConstitution, InvalidPolicies."""
+    def __init__(
+        self,
+        policies: str,
+        constitution: Constitution,
+        vocabularies: Vocabularies,
+        provers: Provers,
+        *,
+        overrides: bool = False,
+    ) -> None:
+        """`overrides`: also look for forbids that limit permits. Raises InvalidConstitution, InvalidPolicies."""
+        self._overrides = overrides
         self._vocabulary = vocabularies.of(constitution.schema_text)
         self._provers = provers
         law = self._vocabulary.law(constitution)
@@ -168,30 +177,72 @@ class HygieneSession:
         redundant: Answer3 = "no"
         covered_by: list[str] = []
         forbidden: Answer3 = "no"
+        forbidden_by: list[str] = []
+        overridden_by: list[str] = []
         if matches != "yes":
             redundant = self._redundant(policy, others, rest, forbids, environment)
             if redundant == "yes":
                 covered_by = self._covered_by(policy, rest, environment)
             if policy.effect == "permit" and forbids.policies:
                 forbidden = self._says("always_denies", environment, f"{policy.text}\n{forbids.text}", None)
-        conflicts: list[str] = []
-        if policy.effect == "permit" and forbidden == "no" and matches != "yes":
-            conflicts = [
-                other.id
-                for other in forbids.policies[:_MOST_CONFLICTS]
-                if self._says("matches_disjoint", environment, policy.text, other.text, policy.id, other.id) == "no"
-            ]
+                if forbidden == "yes":
+                    forbidden_by = self._forbidden_by(policy, forbids, environment)
+                elif self._overrides:
+                    overridden_by = self._overridden_by(policy, forbids, environment)
+        can_error, example = self._errors(policy, environment)
         return PolicyFacts(
             policy_id=policy.id,
             effect=policy.effect,
             environment=environment,
+            can_error=can_error,
+            error_example=example,
             never_matches=matches,
             redundant=redundant,
             covered_by=covered_by,
             forbidden=forbidden,
-            conflicts=conflicts,
+            forbidden_by=forbidden_by,
+            overridden_by=overridden_by,
             spoken_of=environment in self._spoken_of,
         )
+
+    def _errors(self, policy: CedarPolicy, environment: Environment) -> tuple[Answer3, dict[str, Any] | None]:
+        """Whether it can fail to evaluate, and a request that shows it."""
+        answer = self._provers.ask("never_errors", self._vocabulary.schema, environment, policy.text, None, policy.id)
+        if answer.verdict != "refuted" or answer.case is None:
+            return ("no" if answer.verdict == "proved" else "unknown"), None
+
+        def fails(case: Case) -> bool:
+            decision = self._vocabulary.evaluator.decide(policy.text, "", case)
+            return decision is not None and bool(decision.errors)
+
+        if not fails(answer.case):
+            return "unknown", None
+        case = shrink(answer.case, fails)
+        decision = self._vocabulary.evaluator.decide(policy.text, "", case)
+        error = decision.errors[0].rstrip(".") if decision is not None else ""
+        words = (
+            f"policy `{policy.id}` cannot be evaluated, which denies the request, when {explain.asks(case)}"
+            f"{explain.facts(case, policy.text)}: {error}."
+        )
+        return "yes", shown(self._vocabulary, case, policy.text, "", words).model_dump(mode="json")
+
+    def _forbidden_by(self, policy: CedarPolicy, forbids: Slice, environment: Environment) -> list[str]:
+        """A minimal set of forbids that between them forbid all that `policy` permits."""
+        needed = list(forbids.policies)
+        for forbid in forbids.policies:
+            fewer = [other for other in needed if other is not forbid]
+            text = "\n".join((policy.text, *(other.text for other in fewer)))
+            if self._says("always_denies", environment, text, None) == "yes":
+                needed = fewer
+        return [forbid.id for forbid in needed]
+
+    def _overridden_by(self, policy: CedarPolicy, forbids: Slice, environment: Environment) -> list[str]:
+        """Forbids that can match with it, the first hundred looked at."""
+        return [
+            other.id
+            for other in forbids.policies[:_MOST_OVERRIDES]
+            if self._says("matches_disjoint", environment, policy.text, other.text, policy.id, other.id) == "no"
+        ]
 
     def _redundant(
         self, policy: CedarPolicy, others: Slice, rest: Slice, forbids: Slice, environment: Environment

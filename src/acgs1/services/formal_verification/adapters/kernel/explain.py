@@ -26,6 +26,11 @@ def cannot(case: Case) -> str:
     return f"`{uid(case.principal)}` cannot `{action}` `{uid(case.resource)}`"
 
 
+def asks(case: Case) -> str:
+    _, action = split_uid(case.action)
+    return f"`{uid(case.principal)}` asks for `{action}` on `{uid(case.resource)}`"
+
+
 def policies_words(ids: list[str], none: str) -> str:
     if not ids:
         return none

@@ -58,7 +58,8 @@ class Sessions:
                 return _Question(QuestionSession(NewQuestion.model_validate(data), *shared))
             case "hygiene":
                 constitution = Constitution.model_validate(data["constitution"])
-                return _Hygiene(HygieneSession(data["policies"], constitution, *shared))
+                overrides: bool = data.get("overrides", False)
+                return _Hygiene(HygieneSession(data["policies"], constitution, *shared, overrides=overrides))
             case "constitution":
                 constitution = Constitution.model_validate(data["constitution"])
                 return _Constitution(ConstitutionSession(constitution, *shared))
