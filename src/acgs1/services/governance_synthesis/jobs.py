@@ -26,7 +26,7 @@ async def tend_workflows(runs: WorkflowRuns) -> None:
 
 
 async def tell_the_monitor(store: Runs, monitor: Monitor) -> None:
-    """Tell it what has started and ended, until it has acknowledged; it may be away. Never returns."""
+    """Tell it what has ended, until it has acknowledged; it may be away. Never returns."""
     pause = _TELL_SECONDS
     while True:
         try:
@@ -43,6 +43,6 @@ async def tell_once(store: Runs, monitor: Monitor) -> None:
     async with store.reading() as records:
         news = await records.untold()
     for run in news:
-        await (monitor.started(run) if run.status == "running" else monitor.ended(run))
+        await monitor.ended(run)
         async with store.transaction() as records:
             await records.told(run.id, run.status)

@@ -143,7 +143,8 @@ class RunRepository(Recorder):
         await self.session.execute(update(WorkflowRow).where(ours).values(owner=None, lease_until=_NEVER))
 
     async def untold(self) -> list[Run]:
-        news = select(WorkflowRow).where(func.coalesce(WorkflowRow.told, "") != WorkflowRow.status)
+        ended = WorkflowRow.status != "running"
+        news = select(WorkflowRow).where(ended, func.coalesce(WorkflowRow.told, "") != WorkflowRow.status)
         rows = (await self.session.scalars(news.order_by(WorkflowRow.id).limit(100))).all()
         return [_run(row, None) for row in rows]
 

@@ -75,12 +75,14 @@ class WorkflowRuns:
         creation: PolicyCreation,
         clock: Clock,
         owner: str,
+        running: Callable[[str], None],
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store = store
         self._creation = creation
         self._clock = clock
         self._owner = owner
+        self._running = running
         self._pause = pause
         self.carrier = carrier(self.carry_out)
         self._stopping = False
@@ -186,6 +188,7 @@ class WorkflowRuns:
                 await records.renew(here, self._owner, now + _LEASE)
                 claimed = [r for r in lapsed if await records.claim(r, self._owner, now, now + _LEASE)]
         for run_id in claimed:
+            self._running(run_id)
             if not await self.carrier.run(run_id):
                 await self._settle(run_id)
 

@@ -35,11 +35,12 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
 
     store = Store(platform.database, RunRepository)
     creation = PolicyCreation(service, HttpParts(platform), platform.clock)
-    runs = WorkflowRuns(store, engine, creation, platform.clock, executor)
+    monitor = HttpMonitor(platform.client("console"), platform.clock)
+    runs = WorkflowRuns(store, engine, creation, platform.clock, executor, monitor.running)
     app.state.service, app.state.runs = service, runs
     platform.deliver_to_log()
     platform.spawn("workflows", partial(tend_workflows, runs))
-    platform.spawn("monitor", partial(tell_the_monitor, store, HttpMonitor(platform.client("console"), platform.clock)))
+    platform.spawn("monitor", partial(tell_the_monitor, store, monitor))
     async with optimized(app, platform.settings, "governance_synthesis"):
         # A draft never changes.
         app.state.reads.declare("draft", Draft, ttl=3600.0)

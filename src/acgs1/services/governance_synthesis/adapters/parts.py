@@ -16,6 +16,7 @@ from acgs1.kit.clients import PartClient
 from acgs1.kit.errors import DependencyUnavailable
 from acgs1.kit.notes import Checkpoint, NoteError, parse_note
 from acgs1.kit.platform import Platform
+from acgs1.kit.reporting import workflow_runs
 from acgs1.services.governance_synthesis.ports import Logged, Run
 from acgs1.services.governance_synthesis.runs import seconds_of
 
@@ -29,6 +30,16 @@ class _Answer(RootModel[VerificationReport | VerificationProgress]):
 
 class _Nothing(Message):
     """An empty body."""
+
+
+class _Execution(Message):
+    """What the console's monitor takes for a workflow that has ended."""
+
+    workflow_type: str
+    execution_time: float
+    success: bool
+    compliance_score: float | None
+    workflow_id: str
 
 
 class _Ignored(BaseModel):
@@ -116,24 +127,22 @@ class HttpMonitor:
         self._client = client
         self._clock = clock
 
-    async def started(self, run: Run) -> None:
-        await self._post("starts", workflow_id=run.id, started_at=run.started_at.isoformat())
+    def running(self, run_id: str) -> None:
+        workflow_runs().started("policy_creation", run_id)
 
     async def ended(self, run: Run) -> None:
         # A vote that says no is governance that works.
         success = run.status == "completed"
-        score = 1.0 if success else None
-        await self._post(
-            "executions",
-            workflow_id=run.id,
+        body = _Execution(
+            workflow_type="policy_creation",
             execution_time=seconds_of(run, self._clock.now()),
             success=success,
-            compliance_score=score,
+            compliance_score=1.0 if success else None,
+            workflow_id=run.id,
         )
-
-    async def _post(self, what: str, **body: Any) -> None:
-        content = RootModel[dict[str, Any]]({"workflow_type": "policy_creation", **body})
-        await self._client.post(f"/api/v1/monitoring/workflows/{what}", content, _Ignored)
+        at = run.finished_at.timestamp() if run.finished_at else 0
+        key = f"{run.id}.{run.status}.{at}"
+        await self._client.post("/api/v1/monitoring/workflows/executions", body, _Ignored, idempotency_key=key)
 
 
 def _check(entry: Entry, proof: InclusionProof) -> None:
