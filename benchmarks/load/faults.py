@@ -72,7 +72,7 @@ def faults_for(settings: PlatformSettings, around: Surroundings) -> list[Fault]:
         found.append(Fault("disk slow", what, lambda: disk.slow(all_pids(settings)), disk.fast))
     if around.clock is not None:
         clock = around.clock
-        what = f"wall clock {JUMP} s ahead for {LASTING:g} s, then set back (libfaketime)"
+        what = f"wall clock {JUMP} s ahead for {LASTING:g} s, then set back"
         found.append(Fault("clock jump", what, lambda: clock.jump(JUMP), lambda: clock.jump(0)))
     slow = Fault(
         f"{SLOW_SERVICE} slow",

@@ -74,7 +74,7 @@ class Scene:
     entries: list[Entry]
     log: NoteVerifier
     documents: dict[tuple[str, str], bytes]
-    """Bodies of documents that do not change, by part and path: every answer must be the same to the byte."""
+    """Bodies of documents that do not change, by part and path: every answer must be the same JSON."""
     proposals: list[Proposal]
 
 

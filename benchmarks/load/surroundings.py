@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterable
@@ -16,8 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 _READY_SECONDS: Final = 30.0
-_LIBFAKETIME: Final = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-                       "/usr/lib64/faketime/libfaketimeMT.so.1")  # fmt: skip
 SLOW_WRITES: Final = 60
 """Writes per second that a slow disk does for the whole system: about what one spinning disk does."""
 
@@ -109,28 +108,23 @@ class Postgres:
         return False
 
 
-class FakeClock:
-    """The system's wall clock through libfaketime; monotonic time is left alone, as by a clock that is set."""
+class SetClock:
+    """The system's wall clock, set ahead and back (`clock.c`, preloaded into its processes); monotonic time goes on."""
 
     def __init__(self, folder: Path) -> None:
-        library = next((path for path in _LIBFAKETIME if Path(path).exists()), None)
-        if library is None:
-            raise Missing("libfaketime is not installed (Debian: apt install libfaketime)")
-        self._file = folder / "clock-offset"
-        self.jump(0)
-        self.environment = {
-            "LD_PRELOAD": library,
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_CACHE_DURATION": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
+        library = folder / "clock.so"
+        source = Path(__file__).with_name("clock.c")
+        build = [_program("cc"), "-O2", "-Wall", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
+        if (done := subprocess.run(build, capture_output=True, text=True, check=False)).returncode:
+            raise Missing(f"`{source.name}` cannot be compiled: {done.stderr.strip()[:300]}")
+        self._file = folder / "clock"
+        self._file.write_bytes(bytes(8))
+        self.environment = {"LD_PRELOAD": str(library), "ACGS_CLOCK_FILE": str(self._file)}
 
     def jump(self, seconds: int) -> None:
-        """Show the real time plus `seconds` from now on; noticed within a second."""
-        temporary = self._file.with_suffix(".new")
-        temporary.write_text(f"{seconds:+d}\n")
-        temporary.replace(self._file)
+        """Show the real time plus `seconds` from now on."""
+        with self._file.open("r+b") as file:
+            file.write(seconds.to_bytes(8, sys.byteorder, signed=True))
 
 
 class SlowDisk:
@@ -184,7 +178,7 @@ class Surroundings:
             self.postgres = self._have("postgresql gone", Postgres)
         else:
             self.missing["postgresql gone"] = "the databases are SQLite files (`--database postgres`)"
-        self.clock = self._have("clock jump", lambda: FakeClock(folder))
+        self.clock = self._have("clock jump", lambda: SetClock(folder))
         self.disk = self._have("disk slow", lambda: SlowDisk(folder))
         if self.redis is not None:
             self.environment["ACGS_REDIS_URL"] = self.redis.url

@@ -18,6 +18,7 @@ from acgs1.contracts.topology import PARTS
 from acgs1.core.errors import DomainError
 from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
+from acgs1.runtime.scaling import BadWorkers, parse
 from acgs1.runtime.supervisor import CannotStart, Supervisor, is_healthy, supervised
 
 _START_SECONDS = 60.0
@@ -26,9 +27,20 @@ _out = Console(highlight=False, soft_wrap=True)
 
 @click.command()
 @click.option("--quiet", is_flag=True, help="Say only what goes wrong.")
-def up(quiet: bool) -> None:
+@click.option(
+    "--workers",
+    multiple=True,
+    metavar="auto|SERVICE=N|SERVICE=N-M",
+    help="How many processes a service has: a fixed number, bounds to scale between by measured utilisation, or `auto` for"
+    " 1 to the number of cores wherever that is safe. May be given several times. Default: one each.",
+)
+def up(quiet: bool, workers: tuple[str, ...]) -> None:
     """Start every part and keep it running until Ctrl-C."""
     settings = PlatformSettings()
+    try:
+        bounds = parse(workers, os.cpu_count() or 1)
+    except BadWorkers as error:
+        raise click.BadParameter(str(error), param_hint="--workers") from None
     started = time.monotonic()
     ready = 0
 
@@ -43,7 +55,7 @@ def up(quiet: bool) -> None:
             return
         _out.print(f"  {part}: {what}")
 
-    supervisor = Supervisor(settings, report)
+    supervisor = Supervisor(settings, report, workers=bounds)
     try:
         if not quiet:
             _out.print(f"starting {len(PARTS)} parts on {settings.home}")
@@ -66,14 +78,15 @@ def status() -> None:
     """Show every part: its address, process, restarts and health. Exit status 1 when one is not healthy."""
     settings = PlatformSettings()
     state = supervised(settings.home) or {"parts": {}}
-    table = Table("part", "address", "pid", "restarts", "health", "depends on", box=None, pad_edge=False)
+    table = Table("part", "address", "pids", "restarts", "health", "depends on", box=None, pad_edge=False)
     healthy = True
     for part in PARTS:
         known = state["parts"].get(part.name, {})
         health, dependencies = _health(settings.url(part.name))
         healthy = healthy and health == "healthy"
-        pid, restarts = str(known.get("pid") or "-"), str(known.get("restarts", "-"))
-        table.add_row(part.name, settings.url(part.name), pid, restarts, health, dependencies)
+        pids = " ".join(str(pid) for pid in known.get("workers", {}).values() if pid)
+        restarts = str(known.get("restarts", "-"))
+        table.add_row(part.name, settings.url(part.name), pids or "-", restarts, health, dependencies)
     _out.print(table)
     sys.exit(0 if healthy else 1)
 

@@ -20,8 +20,10 @@ POOL_WAIT = Histogram(
     ["service", "pool"],
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 10),
 )
-POOL_IN_USE = Gauge("acgs_pool_in_use", "Connections in use", ["service", "pool"])
-POOL_SIZE = Gauge("acgs_pool_size", "Connections that the pool may have", ["service", "pool"])
+POOL_IN_USE = Gauge("acgs_pool_in_use", "Connections in use", ["service", "pool"], multiprocess_mode="livesum")
+POOL_SIZE = Gauge(
+    "acgs_pool_size", "Connections that the pool may have", ["service", "pool"], multiprocess_mode="livesum"
+)
 POOL_TIMEOUTS = Counter("acgs_pool_timeouts", "Callers for whom no connection came free in time", ["service", "pool"])
 
 

@@ -1,13 +1,14 @@
 """Logs and metrics. One line per event; ids bound to it; never a secret, a token or a personal payload."""
 
 import logging
+import os
 import re
 import sys
 from contextvars import ContextVar
 from typing import Any
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from acgs1.kit.tracing import trace_var
 
@@ -28,7 +29,21 @@ LATENCY = Histogram(
     buckets=LATENCY_BUCKETS,
 )
 OUTBOUND = Counter("acgs_outbound_requests", "Calls to other parts", ["service", "target", "outcome"])
-OUTBOX_PENDING = Gauge("acgs_outbox_pending", "Events not yet acknowledged by the log", ["service"])
+OUTBOX_PENDING = Gauge(
+    "acgs_outbox_pending", "Events not yet acknowledged by the log", ["service"], multiprocess_mode="livemax"
+)
+
+
+def registry() -> CollectorRegistry:
+    """What `/metrics` shows: this process's own metrics, or those of all workers of the service together where there are several
+    (prometheus_client's multiprocess mode, which the supervisor chooses; it has no exemplars)."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return REGISTRY
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    together = CollectorRegistry()
+    MultiProcessCollector(together)
+    return together
 
 
 # Local variables stay out of tracebacks: they hold tokens and personal data.

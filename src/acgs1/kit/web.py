@@ -10,7 +10,6 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
-from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -28,6 +27,7 @@ from acgs1.kit.middleware import BodyLimit, Guard, Observe
 from acgs1.kit.performance import performance_router
 from acgs1.kit.platform import Platform
 from acgs1.kit.settings import PlatformSettings
+from acgs1.kit.telemetry import registry
 
 SERVICE_VERSION = __version__
 
@@ -203,7 +203,7 @@ def _health_router(service: str) -> APIRouter:
     async def _metrics(request: Request) -> Response:
         # OpenMetrics, which alone carries exemplars, for those who accept it.
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(REGISTRY), headers={"Content-Type": content_type})
+        return Response(encode(registry()), headers={"Content-Type": content_type})
 
     return router
 

@@ -62,6 +62,14 @@ def share_metrics(home: Home) -> None:
     os.environ[_METRICS] = str(folder)
 
 
+def forget_metrics(part: Part, pid: int) -> None:
+    """Let the gauges of a process that has ended end with it; what it counted stays."""
+    if _METRICS in os.environ:
+        # As prometheus_client's `mark_process_dead` does.
+        for gauges in (Path(os.environ[_METRICS]) / part.name).glob(f"gauge_live*_{pid}.db"):
+            gauges.unlink(missing_ok=True)
+
+
 class _Spreading:
     """The application, whose answers close their connections for half a second after `SPREAD`."""
 

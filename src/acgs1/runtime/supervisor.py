@@ -170,7 +170,8 @@ class Supervisor:
         if received is not None and received.si_signo in {signal.SIGTERM, signal.SIGINT}:
             self.asked_to_stop = True
             return True
-        for service, worker, status in self._reap():
+        for service, worker, worker_pid, status in self._reap():
+            parts.forget_metrics(service.part, worker_pid)
             if worker.retiring:
                 service.workers.remove(worker)
                 self._write_state()
@@ -188,14 +189,15 @@ class Supervisor:
                     self._report(service.part.name, "restarted")
         return False
 
-    def _reap(self) -> list[tuple[_Service, _Worker, int]]:
-        ended: list[tuple[_Service, _Worker, int]] = []
+    def _reap(self) -> list[tuple[_Service, _Worker, int, int]]:
+        """What has ended since the last call: whose, its pid and exit status."""
+        ended: list[tuple[_Service, _Worker, int, int]] = []
         for service, worker in self._all():
             if worker.pid is not None:
                 pid, status = os.waitpid(worker.pid, os.WNOHANG)
                 if pid:
                     worker.pid, worker.sampled = None, None
-                    ended.append((service, worker, os.waitstatus_to_exitcode(status)))
+                    ended.append((service, worker, pid, os.waitstatus_to_exitcode(status)))
         return ended
 
     def _schedule(self, service: _Service, worker: _Worker, status: int) -> None:

@@ -16,7 +16,7 @@ from acgs1.optimizer.web import optimized
 from acgs1.services.policy_governance.adapters.engine import KernelLoader
 from acgs1.services.policy_governance.adapters.parts import AuthPeople, RemoteTexts, RemoteVerifier
 from acgs1.services.policy_governance.adapters.sealer import KeySealer
-from acgs1.services.policy_governance.adapters.spool import DecisionSpool
+from acgs1.services.policy_governance.adapters.workers import WorkerSpool
 from acgs1.services.policy_governance.repository import GovernanceRepository
 from acgs1.services.policy_governance.service.approvals import Approvals
 from acgs1.services.policy_governance.service.bundles import Bundles
@@ -42,7 +42,7 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
 
     own = GovernanceSettings()
     store = Store(platform.database, GovernanceRepository)
-    spool = DecisionSpool(platform.home.spool / "decisions")
+    spool = WorkerSpool(platform.home.spool, own.worker)
     verifier = RemoteVerifier(platform.client("formal_verification"))
     point = DecisionPoint(store, spool, platform.clock)
     async with LedgerClient(platform.settings.url("ledger"), clock=platform.clock) as client:
@@ -71,8 +71,11 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         platform.add_check("ledger", watch.check)
         platform.deliver_to_log()
         platform.spawn("decisions", partial(spool.drain, partial(jobs.keep_decisions, store)))
+        # Every worker follows the ledger, so that each obeys it within one interval; one of them carries on what was cut off.
         platform.spawn("ledger", watch.run)
-        platform.spawn("votes", watch.carry_on)
+        if own.worker == 0:
+            platform.spawn("votes", watch.carry_on)
+            platform.spawn("spools", partial(spool.adopt, partial(jobs.keep_decisions, store)))
         try:
             async with optimized(app, platform.settings, "policy_governance"):
                 # For readers: every step of a vote asks the ledger itself.

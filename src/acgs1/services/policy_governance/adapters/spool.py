@@ -63,14 +63,18 @@ class DecisionSpool:
             async with self._lock:
                 self._arrived.clear()
                 self._close_segment()
-            while self._closed:
-                path, decisions = self._closed[0]
-                if decisions:
-                    await deliver(decisions)
-                path.unlink()
-                self._closed.pop(0)
-                for decision in decisions:
-                    self._pending.pop(decision.record.id, None)
+            await self.deliver_closed(deliver)
+
+    async def deliver_closed(self, deliver: Deliver) -> None:
+        """Deliver what is in closed segments: at first, all that was found at the start."""
+        while self._closed:
+            path, decisions = self._closed[0]
+            if decisions:
+                await deliver(decisions)
+            path.unlink()
+            self._closed.pop(0)
+            for decision in decisions:
+                self._pending.pop(decision.record.id, None)
 
     async def close(self) -> None:
         """Write what is waiting. What was not delivered stays for the next start."""
@@ -139,17 +143,34 @@ def _read(path: Path) -> list[Recorded]:
             raise OSError(
                 f"spool segment `{path}` is damaged at line {number}; restore it or move it away after a look at it"
             )
-        value = json.loads(body)
-        decisions.append(
-            Recorded(
-                DecisionRecord.model_validate(value["record"]),
-                EvaluationRequest.model_validate(value["request"]),
-                bytes.fromhex(value["salt"]),
-                value["approvable"],
-                value["digest"],
-            )
-        )
+        decisions.append(_recorded(body))
     return decisions
+
+
+def find_written(path: Path, decision_id: str) -> Recorded | None:
+    """The decision in a segment that another process may be writing or deleting at this moment; None when it is not there."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return None
+    for line in lines:
+        checksum, _, body = line.partition(b" ")
+        if decision_id.encode() in body and checksum == b"%08x" % zlib.crc32(body):
+            found = _recorded(body)
+            if found.record.id == decision_id:
+                return found
+    return None
+
+
+def _recorded(body: bytes) -> Recorded:
+    value = json.loads(body)
+    return Recorded(
+        DecisionRecord.model_validate(value["record"]),
+        EvaluationRequest.model_validate(value["request"]),
+        bytes.fromhex(value["salt"]),
+        value["approvable"],
+        value["digest"],
+    )
 
 
 def _sync_folder(folder: Path) -> None:
