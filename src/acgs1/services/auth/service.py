@@ -71,6 +71,7 @@ class AuthService:
         async with self._accounts.reading() as records:
             user = await records.user_named(request.username)
             failed = await records.failed_attempts(request.username, now - ATTEMPT_WINDOW)
+            keys = await records.keys()
         if failed >= MAX_ATTEMPTS:
             raise TooManyAttempts(f"wait {int(ATTEMPT_WINDOW.total_seconds() // 60)} minutes, or ask an administrator")
         matches = await self._passwords.matches(user and user.password_hash, request.password.get_secret_value())
@@ -81,7 +82,7 @@ class AuthService:
         if failed:
             async with self._accounts.transaction() as records:
                 await records.clear_failed_attempts(request.username, now)
-        return await self._issue(Identity(id=user.id, name=user.username, roles=user.roles))
+        return self._issue(Identity(id=user.id, name=user.username, roles=user.roles), keys)
 
     async def client_credentials(self, grant_type: str, client_id: str, client_secret: str) -> AccessToken:
         """An agent's or a service's token (RFC 6749, section 4.4)."""
@@ -91,18 +92,19 @@ class AuthService:
         if (expected := self._services.get(client_id)) is not None:
             if not hmac.compare_digest(expected, given):
                 raise InvalidCredentials(_WRONG)
-            return await self._issue(Identity(id=client_id, name=client_id, roles=(Role.SERVICE,)))
+            async with self._accounts.reading() as records:
+                keys = await records.keys()
+            return self._issue(Identity(id=client_id, name=client_id, roles=(Role.SERVICE,)), keys)
         async with self._accounts.reading() as records:
             agent = await records.agent(client_id)
+            keys = await records.keys()
         if agent is None or not agent.active or not hmac.compare_digest(agent.secret_hash, given):
             raise InvalidCredentials(_WRONG)
-        return await self._issue(Identity(id=agent.id, name=agent.name, roles=(Role.AGENT,)))
+        return self._issue(Identity(id=agent.id, name=agent.name, roles=(Role.AGENT,)), keys)
 
-    async def _issue(self, identity: Identity) -> AccessToken:
+    def _issue(self, identity: Identity, keys: list[PublishedKey]) -> AccessToken:
         now = self._clock.now()
-        async with self._accounts.reading() as records:
-            kid = _signing_key(await records.keys()).kid
-        token = self._signer.sign(kid, identity, now, now + TOKEN_LIFETIME)
+        token = self._signer.sign(_signing_key(keys).kid, identity, now, now + TOKEN_LIFETIME)
         return AccessToken(access_token=token, expires_in=int(TOKEN_LIFETIME.total_seconds()))
 
     # --- people ---

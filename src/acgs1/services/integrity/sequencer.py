@@ -7,7 +7,7 @@ recognised by its event id.
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,9 +50,13 @@ _Outcome = list[Receipt] | Exception
 class _Tree:
     """The log as this process last committed or read it. `edge` holds the tiles of `edge_tiles(head.size)`."""
 
-    head: TreeHead
+    signed: SignedHead
     edge: dict[TileId, bytes]
     last_logged_at: datetime
+
+    @property
+    def head(self) -> TreeHead:
+        return self.signed.head
 
 
 class Sequencer:
@@ -82,6 +86,14 @@ class Sequencer:
     def halted(self) -> str | None:
         """Why the log signs nothing more; None while all is well."""
         return self._halted
+
+    @property
+    def newest(self) -> tuple[SignedHead, Mapping[TileId, bytes]] | None:
+        """The newest checkpoint that this process committed or verified, and the tiles on the edge of its tree.
+
+        None while it is not known. Another process may have signed newer ones.
+        """
+        return (self._tree.signed, self._tree.edge) if self._tree is not None else None
 
     def halt(self, reason: str) -> None:
         """Sign nothing more until the process is started anew (and finds the cause gone)."""
@@ -136,8 +148,8 @@ class Sequencer:
                 tree = self._tree or await self._load()
                 outcomes, grown = await self._commit(tree, submissions)
                 if grown is not None:
-                    await self._memory.remember(grown[1].note)
-                    self._tree = grown[0]
+                    await self._memory.remember(grown.signed.note)
+                    self._tree = grown
             except ConcurrentAppend:
                 self._tree = None
             except DomainError:
@@ -152,9 +164,7 @@ class Sequencer:
                 return outcomes
         raise DependencyUnavailable("other writers kept changing the log; try again")
 
-    async def _commit(
-        self, tree: _Tree, submissions: list[_Submission]
-    ) -> tuple[list[_Outcome], tuple[_Tree, SignedHead] | None]:
+    async def _commit(self, tree: _Tree, submissions: list[_Submission]) -> tuple[list[_Outcome], _Tree | None]:
         # INVARIANT: time never goes backwards along the log, whatever the machine's clock does.
         now = max(self._clock.now(), tree.last_logged_at)
         async with self._store.transaction() as records:
@@ -173,7 +183,7 @@ class Sequencer:
             await records.add_leaves(leaves)
             await records.put_tiles(changed)
             await records.add_checkpoint(signed)
-        return outcomes, (_Tree(head, edge, now), signed)
+        return outcomes, _Tree(signed, edge, now)
 
     def _sign(self, head: TreeHead) -> str:
         return sign_checkpoint(Checkpoint(self._signer.name, head.size, head.root), self._signer)
@@ -203,7 +213,7 @@ class Sequencer:
                 await self._verify_memory(records, stored.head, remembered)
             except (NoteError, MerkleError) as error:
                 raise self._contradiction(str(error)) from error
-        self._tree = _Tree(stored.head, edge, last_logged_at)
+        self._tree = _Tree(stored, edge, last_logged_at)
         return self._tree
 
     def _verify_note(self, stored: SignedHead) -> None:

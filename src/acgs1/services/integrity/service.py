@@ -1,6 +1,8 @@
 """Use cases of the log: reading, proving, evidence."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+from cachebox import LRUCache
 
 from acgs1.contracts.auth import Identity
 from acgs1.contracts.common import Page
@@ -27,8 +29,9 @@ from acgs1.core.merkle import (
 )
 from acgs1.kit.errors import Forbidden
 from acgs1.kit.notes import NoteVerifier
+from acgs1.optimizer.web import Reads
 from acgs1.services.integrity.anchoring import Anchorer
-from acgs1.services.integrity.domain import Leaf, may_read
+from acgs1.services.integrity.domain import may_read
 from acgs1.services.integrity.errors import (
     CheckpointNotFound,
     EntryNotFound,
@@ -44,10 +47,24 @@ from acgs1.services.integrity.sequencer import Sequencer, root_at
 class LogService:
     """The log as its callers see it."""
 
-    def __init__(self, store: LogStore, sequencer: Sequencer, anchorer: Anchorer, verifier: NoteVerifier) -> None:
+    def __init__(
+        self,
+        store: LogStore,
+        sequencer: Sequencer,
+        anchorer: Anchorer,
+        verifier: NoteVerifier,
+        reads: Reads,
+        *,
+        only_writer: bool,
+    ) -> None:
+        """`only_writer`: no other process appends to this log, so that the sequencer knows the newest checkpoint."""
         self._store = store
         self._sequencer = sequencer
         self._anchorer = anchorer
+        self._reads = reads
+        self._only_writer = only_writer
+        # Tiles that are full never change. A tile is 8 KiB.
+        self._full_tiles: LRUCache[TileId, bytes] = LRUCache(512)
         self.verifier = verifier
 
     @property
@@ -74,8 +91,10 @@ class LogService:
     # --- reading ---
 
     async def entry(self, event_id: str, by: Identity) -> Entry:
-        async with self._store.reading() as records:
-            return (await _readable(records, event_id, by)).entry()
+        entry = await self._reads.get("entry", {"event_id": event_id}, lambda: self._stored_entry(event_id))
+        if not may_read(by, entry.event):
+            raise Forbidden(f"`{by.name}` reads only entries of its own acts; auditors read all")
+        return entry
 
     async def entries(self, wanted: EntryFilter, cursor: str | None, limit: int) -> Page[Entry]:
         async with self._store.reading() as records:
@@ -84,6 +103,8 @@ class LogService:
 
     async def checkpoint(self, size: int | None = None) -> Checkpoint:
         """The newest checkpoint, or the one of `size`; raises CheckpointNotFound."""
+        if size is None and (newest := self._newest()) is not None:
+            return self._checkpoint(newest[0])
         async with self._store.reading() as records:
             return self._checkpoint(await _signed(records, size))
 
@@ -118,9 +139,12 @@ class LogService:
 
     async def inclusion(self, event_id: str, tree_size: int | None, by: Identity) -> InclusionProof:
         """That the event's leaf stands in the tree of a checkpoint: the newest unless `tree_size` names one."""
+        entry = await self.entry(event_id, by)
+        if tree_size is None and (newest := self._newest()) is not None:
+            return await self._inclusion(entry, *newest)
         async with self._store.reading() as records:
-            leaf = await _readable(records, event_id, by)
-            return await _inclusion(records, leaf, await _signed(records, tree_size))
+            signed = await _signed(records, tree_size)
+        return await self._inclusion(entry, signed, {})
 
     async def consistency(self, old_size: int, new_size: int | None) -> ConsistencyProof:
         """That the tree of `new_size` leaves (the newest checkpoint's by default) begins with the tree of `old_size`."""
@@ -139,30 +163,77 @@ class LogService:
 
         Waits up to `wait` seconds for the entry to be anchored; raises NotAnchored when it is not by then.
         """
+        entry = await self.entry(event_id, by)
         async with self._store.reading() as records:
-            leaf = await _readable(records, event_id, by)
-            anchor = await records.covering_anchor(leaf.index)
+            anchor = await records.covering_anchor(entry.leaf_index)
         if anchor is None and wait > 0:
-            anchor = await self._anchorer.wait_for(leaf.index, wait)
+            anchor = await self._anchorer.wait_for(entry.leaf_index, wait)
         if anchor is None:
             raise NotAnchored(
-                f"`{event_id}` is leaf {leaf.index}; ask again with `?wait=30`, or see `ledger` in /health"
+                f"`{event_id}` is leaf {entry.leaf_index}; ask again with `?wait=30`, or see `ledger` in /health"
             )
         async with self._store.reading() as records:
             signed = await _signed(records, anchor.tree_size if tree_size is None else tree_size)
-            proof = await _inclusion(records, leaf, signed)
+        proof = await self._inclusion(entry, signed, {})
+        async with self._store.reading() as records:
             consistency = None
             anchored = TreeHead(anchor.tree_size, bytes.fromhex(anchor.root_hash))
             if anchored.size != signed.head.size:
                 consistency = await _consistency(records, *sorted((anchored, signed.head)))
         return EvidenceBundle(
-            entry=leaf.entry(),
+            entry=entry,
             proof=proof,
             checkpoint=signed.note,
             log_key=self.log_key,
             anchor=anchor.evidence(),
             anchor_consistency=consistency,
         )
+
+    # --- what is kept in memory ---
+
+    async def _stored_entry(self, event_id: str) -> Entry:
+        async with self._store.reading() as records:
+            leaf = await records.leaf(event_id)
+        if leaf is None:
+            raise EntryNotFound(f"no entry records the event `{event_id}`; a fresh event may still be on its way")
+        return leaf.entry()
+
+    def _newest(self) -> tuple[SignedHead, Mapping[TileId, bytes]] | None:
+        return self._sequencer.newest if self._only_writer else None
+
+    async def _inclusion(self, entry: Entry, signed: SignedHead, known: Mapping[TileId, bytes]) -> InclusionProof:
+        if entry.leaf_index >= signed.head.size:
+            raise InvalidRange(
+                f"leaf {entry.leaf_index} is not in the tree of {signed.head.size} leaves; ask for a larger one"
+            )
+        plan = inclusion_plan(entry.leaf_index, signed.head.size)
+        hashes = evaluate(plan, await self._tiles(tiles_of(plan), known))
+        return InclusionProof(
+            leaf_index=entry.leaf_index,
+            tree_size=signed.head.size,
+            leaf_hash=entry.leaf_hash,
+            hashes=[value.hex() for value in hashes],
+            checkpoint=signed.note,
+        )
+
+    async def _tiles(self, wanted: Iterable[TileId], known: Mapping[TileId, bytes]) -> dict[TileId, bytes]:
+        """The tiles, from `known`, from memory, or else from the database."""
+        found: dict[TileId, bytes] = {}
+        missing: list[TileId] = []
+        for tile in wanted:
+            if tile in known:
+                found[tile] = known[tile]
+            elif tile in self._full_tiles:
+                found[tile] = self._full_tiles[tile]
+            else:
+                missing.append(tile)
+        if missing:
+            async with self._store.reading() as records:
+                for tile, hashes in (await records.tiles(missing)).items():
+                    found[tile] = hashes
+                    if len(hashes) == TILE_WIDTH * HASH_LENGTH:
+                        self._full_tiles[tile] = hashes
+        return found
 
     def _checkpoint(self, signed: SignedHead) -> Checkpoint:
         return Checkpoint(
@@ -174,35 +245,12 @@ class LogService:
         )
 
 
-async def _readable(records: Records, event_id: str, by: Identity) -> Leaf:
-    leaf = await records.leaf(event_id)
-    if leaf is None:
-        raise EntryNotFound(f"no entry records the event `{event_id}`; a fresh event may still be on its way")
-    if not may_read(by, leaf.event):
-        raise Forbidden(f"`{by.name}` reads only entries of its own acts; auditors read all")
-    return leaf
-
-
 async def _signed(records: Records, size: int | None) -> SignedHead:
     signed = await records.head() if size is None else await records.checkpoint(size)
     if signed is None:
         wanted = "" if size is None else f" of {size} leaves"
         raise CheckpointNotFound(f"there is no checkpoint{wanted}; /api/v1/checkpoints lists them")
     return signed
-
-
-async def _inclusion(records: Records, leaf: Leaf, signed: SignedHead) -> InclusionProof:
-    if leaf.index >= signed.head.size:
-        raise InvalidRange(f"leaf {leaf.index} is not in the tree of {signed.head.size} leaves; ask for a larger one")
-    plan = inclusion_plan(leaf.index, signed.head.size)
-    hashes = evaluate(plan, await records.tiles(tiles_of(plan)))
-    return InclusionProof(
-        leaf_index=leaf.index,
-        tree_size=signed.head.size,
-        leaf_hash=leaf.hash.hex(),
-        hashes=[value.hex() for value in hashes],
-        checkpoint=signed.note,
-    )
 
 
 async def _consistency(records: Records, old: TreeHead, new: TreeHead) -> ConsistencyProof:

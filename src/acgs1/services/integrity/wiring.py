@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from acgs1.contracts.events import Event
+from acgs1.contracts.integrity import Entry
 from acgs1.kit.breaker import breakers
 from acgs1.kit.db import Store
 from acgs1.kit.notes import NoteSigner
@@ -13,6 +14,7 @@ from acgs1.kit.outbox import OutboxRelay
 from acgs1.kit.platform import Platform
 from acgs1.kit.signing import SigningKey
 from acgs1.kit.web import Lifespan
+from acgs1.optimizer.web import optimized
 from acgs1.services.integrity.adapters.memory import CheckpointFile
 from acgs1.services.integrity.anchoring import Anchorer
 from acgs1.services.integrity.appeals import AppealService
@@ -42,11 +44,19 @@ def wiring(own: IntegritySettings) -> Lifespan:
         store = Store(platform.database, IntegrityRepository)
         sequencer = Sequencer(store, signer, CheckpointFile(keys / "last-checkpoint"), platform.clock)
         await sequencer.start()
-        async with LedgerClient(platform.settings.url("ledger"), clock=platform.clock) as client:
+        async with (
+            optimized(app, platform.settings, "integrity"),
+            LedgerClient(platform.settings.url("ledger"), clock=platform.clock) as client,
+        ):
             key_file = platform.home.keys("ledger") / "log.json"
             ledger = SolanaLedger(client, key_file, breakers().get("integrity->ledger"))
             anchorer = Anchorer(store, sequencer, ledger, platform.clock)
-            app.state.log = LogService(store, sequencer, anchorer, signer.verifier)
+            # An entry never changes; it is kept in this process alone, because the database that has it is as near as any cache.
+            app.state.reads.declare("entry", Entry, ttl=3600.0, shared=False)
+            # A SQLite file has one process that writes; on PostgreSQL there may be several.
+            app.state.log = LogService(
+                store, sequencer, anchorer, signer.verifier, app.state.reads, only_writer=platform.database.is_sqlite
+            )
             app.state.appeals = AppealService(store, platform.clock)
             platform.add_check("log", sequencer.check)
             platform.add_check("ledger", anchorer.check)
