@@ -232,6 +232,60 @@ def test_monotonicity_can_make_an_always_and_a_never_contradict(sessions: Sessio
     assert check(sessions, below) == set()
 
 
+def fair(attribute: str) -> list[dict[str, Any]]:
+    return [{"kind": "indifferent_to", "actions": ["pay"], "attributes": [attribute]}]
+
+
+def test_a_contradiction_through_a_chain_of_ties_is_found_and_named_by_all_it_needs(sessions: Sessions):
+    constitution = law(
+        serve=[{"kind": "always", "actions": ["pay"], "when": 'principal.region == "eu" && principal.trust == 5'}],
+        stop=[{"kind": "never", "actions": ["pay"], "when": 'principal.region == "us" && principal.trust > 7'}],
+        region=fair("principal.region"),
+        rise=[{"kind": "monotone_in", "actions": ["pay"], "attribute": "principal.trust"}],
+        frozen=fair("resource.frozen"),
+    )
+    assert check(sessions, constitution) == {("contradiction", "serve", "stop", "region", "rise")}
+    (finding,) = [
+        found
+        for look in results(sessions, "constitution", {"constitution": constitution})
+        for found in look["findings"]
+    ]
+    low, high = finding["example"], finding["example"]["paired"]
+    trust = [
+        entity["attrs"]["trust"] for run in (low, high) for entity in run["entities"] if "trust" in entity["attrs"]
+    ]
+    assert (low["decisions"], high["decisions"], trust) == (["allow"], ["deny"], [5, 8])
+    assert 'then by `region` and `rise` also with principal.region = "us", principal.trust = 8' in finding["detail"]
+
+
+def test_without_one_link_of_the_chain_the_rest_can_be_kept(sessions: Sessions):
+    parts = {
+        "serve": [{"kind": "always", "actions": ["pay"], "when": 'principal.region == "eu" && principal.trust == 5'}],
+        "stop": [{"kind": "never", "actions": ["pay"], "when": 'principal.region == "us" && principal.trust > 7'}],
+        "region": fair("principal.region"),
+        "rise": [{"kind": "monotone_in", "actions": ["pay"], "attribute": "principal.trust"}],
+    }
+    for left_out in parts:
+        rest = {name: invariants for name, invariants in parts.items() if name != left_out}
+        assert check(sessions, law(**rest)) == set(), left_out
+
+
+def test_indifference_to_an_attribute_lets_it_fall_as_well(sessions: Sessions):
+    constitution = law(
+        serve=[{"kind": "always", "actions": ["pay"], "when": "principal.trust == 5"}],
+        stop=[{"kind": "never", "actions": ["pay"], "when": "principal.trust < 2"}],
+        rise=[{"kind": "monotone_in", "actions": ["pay"], "attribute": "principal.trust"}],
+        blind=fair("principal.trust"),
+    )
+    assert check(sessions, constitution) == {("contradiction", "serve", "stop", "blind"), ("implied", "rise")}
+
+
+def test_a_fairness_that_others_add_up_to_is_implied(sessions: Sessions):
+    both = {"kind": "indifferent_to", "actions": ["pay"], "attributes": ["principal.region", "resource.frozen"]}
+    constitution = law(region=fair("principal.region"), frozen=fair("resource.frozen"), both=[both])
+    assert check(sessions, constitution) == {("implied", "both"), ("implied", "region"), ("implied", "frozen")}
+
+
 def test_a_never_that_another_says_already_is_implied(sessions: Sessions):
     constitution = law(
         large=[{"kind": "never", "when": "context.amount > 100"}],

@@ -38,6 +38,7 @@ from acgs1.core.clock import Clock
 from acgs1.core.errors import DomainError
 from acgs1.core.hashing import text_hash
 from acgs1.core.ids import new_id
+from acgs1.kit.reporting import workflow_runs
 from acgs1.services.formal_verification.archive import CertificateArchive
 from acgs1.services.formal_verification.domain import (
     Job,
@@ -335,6 +336,14 @@ class VerificationService:
             await records.cache(fresh, now)
             await records.finish(stored.id, "done", now, report)
             await self._record_completion(records, stored, report, certificate)
+        settled = sum(obligation.verdict != "unknown" for obligation in report.obligations)
+        workflow_runs().finished(
+            "constitutional_compliance",
+            report.milliseconds / 1000,
+            success=settled == len(report.obligations),
+            # How much of the question was answered; a refuted policy is an answer.
+            compliance_score=settled / len(report.obligations) if report.obligations else None,
+        )
         self._remember(fresh)
         return report
 

@@ -11,6 +11,7 @@ sound rewrite cannot be written down, `CannotCompose` says why; the obligation i
 
 import copy
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast
@@ -56,6 +57,11 @@ class Target:
     @property
     def path(self) -> tuple[str, ...]:
         return (*self.record_path, self.attribute)
+
+    @property
+    def name(self) -> str:
+        """The attribute as invariants name it."""
+        return ".".join((self.root, *self.base_path, *self.path))
 
     @property
     def base_expression(self) -> Json:
@@ -202,6 +208,37 @@ class Composition:
             "action": {"op": "All"},
             "resource": {"op": "All"},
             "conditions": [{"kind": "unless", "body": ordered}],
+        }
+        return _text(LOW_TO_HIGH, self._pin(policy))
+
+    def unless_raised(self, paths: Collection[str]) -> str:
+        """A `forbid` of all but requests in which each of the attributes `paths` is raised or unchanged in the second run.
+
+        Put beside the first run, it bounds the question to such pairs; the other attributes may differ as they like.
+        """
+        bounds: list[Json] = []
+        for target in self.targets:
+            if target.name not in paths:
+                continue
+            record = target.base_expression
+            for name in target.record_path:
+                record = {".": {"left": record, "attr": name}}
+            low, high = ({".": {"left": record, "attr": name}} for name in (target.attribute, target.fresh))
+            bounds.append({"<=": {"left": low, "right": high}})
+            if not target.required:
+                has, has_other = ({"has": {"left": record, "attr": name}} for name in (target.attribute, target.fresh))
+                both: Json = {"&&": {"left": has, "right": {"&&": {"left": has_other, "right": bounds.pop()}}}}
+                none: Json = {"!": {"arg": {"||": {"left": has, "right": has_other}}}}
+                bounds.append({"||": {"left": none, "right": both}})
+        body: Json = {"Value": True}
+        for each in bounds:
+            body = {"&&": {"left": body, "right": each}}
+        policy: Json = {
+            "effect": "forbid",
+            "principal": {"op": "All"},
+            "action": {"op": "All"},
+            "resource": {"op": "All"},
+            "conditions": [{"kind": "unless", "body": body}],
         }
         return _text(LOW_TO_HIGH, self._pin(policy))
 
