@@ -21,7 +21,7 @@ from acgs1.kit.home import Home
 from acgs1.kit.pools import Kind, PoolMeter, measured_queue
 from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.slow_queries import SlowQueryLog
-from acgs1.kit.tracing import watch_engine
+from acgs1.kit.statements import watch_engine
 
 RECORDED = "acgs_recorded"
 """In a session's `info`: it has put something into the outbox."""

@@ -14,6 +14,7 @@ from acgs1.core.canonical import canonical_json
 from acgs1.core.clock import Clock
 from acgs1.core.errors import DomainError
 from acgs1.kit.db import RECORDED, Database, Instant, Json, RawJson, metadata
+from acgs1.kit.reporting import workflow_runs
 from acgs1.kit.telemetry import OUTBOX_PENDING
 
 _log = structlog.get_logger()
@@ -81,6 +82,7 @@ class OutboxRelay:
         self._idle = idle_seconds
         self._most = most_seconds
         self._first_pause = min(0.25, most_seconds)
+        self._workflow = f"{service}-outbox"
 
     async def run(self) -> None:
         """Deliver for ever: what this process recorded at once, what another one did within `idle_seconds`. While the log is away the
@@ -94,6 +96,7 @@ class OutboxRelay:
                     continue
             except DomainError as error:
                 _log.warning("outbox_delivery_failed", code=error.code, detail=error.detail)
+                workflow_runs().started("audit_transparency", self._workflow)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, self._most)
                 continue
@@ -107,7 +110,7 @@ class OutboxRelay:
         async with self._database.reading() as session:
             rows = (
                 await session.execute(
-                    sa.select(OUTBOX.c.sequence, sa.cast(OUTBOX.c.event, sa.Text).label("event"))
+                    sa.select(OUTBOX.c.sequence, OUTBOX.c.recorded_at, sa.cast(OUTBOX.c.event, sa.Text).label("event"))
                     .order_by(OUTBOX.c.sequence)
                     .limit(self._batch)
                 )
@@ -116,6 +119,9 @@ class OutboxRelay:
         if not rows:
             return 0
         await self._deliver([row.event for row in rows])
+        # One run per batch, as late as its oldest event: how long until what happened stood in the log.
+        waited = (self._clock.now() - rows[0].recorded_at).total_seconds()
+        workflow_runs().finished("audit_transparency", waited, workflow_id=self._workflow)
         async with self._database.transaction() as session:
             await session.execute(OUTBOX.delete().where(OUTBOX.c.sequence.in_([row.sequence for row in rows])))
         return len(rows)

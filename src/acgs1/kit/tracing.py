@@ -18,20 +18,7 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
-
-__all__ = [
-    "CLIENT",
-    "INTERNAL",
-    "SERVER",
-    "Recorder",
-    "Span",
-    "TraceContext",
-    "recorder",
-    "span",
-    "trace_var",
-    "traceparent",
-]
+from typing import Final, NamedTuple, Self
 
 SERVER: Final = "server"
 CLIENT: Final = "client"
@@ -157,7 +144,7 @@ class span:  # noqa: N801 - used like a function, as contextlib's own are
         self._started = time.perf_counter()
         current = trace_var.get()
         if current is not None and current.sampled:
-            self._context = TraceContext(current.trace_id, _span_id(), True, current.span_id)
+            self._context = TraceContext(current.trace_id, new_span_id(), True, current.span_id)
             self._token = trace_var.set(self._context)
         return self
 
@@ -168,7 +155,7 @@ class span:  # noqa: N801 - used like a function, as contextlib's own are
             context = self._context
             trace_var.reset(self._token)
         elif isinstance(error, Exception) and (current := trace_var.get()) is not None:
-            context = TraceContext(current.trace_id, _span_id(), False, current.span_id)
+            context = TraceContext(current.trace_id, new_span_id(), False, current.span_id)
         else:
             return
         seconds = time.perf_counter() - self._started
@@ -188,47 +175,6 @@ class span:  # noqa: N801 - used like a function, as contextlib's own are
         )
 
 
-def _span_id() -> str:
+def new_span_id() -> str:
+    """16 hexadecimal digits at random."""
     return f"{random.getrandbits(64):016x}"
-
-
-def watch_engine(engine: Any) -> None:
-    """Record the statements of a SQLAlchemy engine (the synchronous one inside an asynchronous) as client spans."""
-    from sqlalchemy import event
-
-    def before(_: Any, __: Any, ___: str, ____: Any, context: Any, _____: bool) -> None:
-        trace = trace_var.get()
-        if trace is not None and trace.sampled and context is not None:
-            context.acgs_trace = (trace, time.perf_counter())
-
-    def finish(context: Any, statement: str, error: str | None) -> None:
-        begun = getattr(context, "acgs_trace", None)
-        if begun is not None:
-            context.acgs_trace = None
-            trace, started = begun
-            _record_statement(trace, engine.dialect.name, statement, time.perf_counter() - started, error)
-
-    def after(_: Any, __: Any, statement: str, ___: Any, context: Any, ____: bool) -> None:
-        finish(context, statement, None)
-
-    def failed(context: Any) -> None:
-        finish(context.execution_context, context.statement or "", type(context.original_exception).__name__)
-
-    event.listen(engine, "before_cursor_execute", before)
-    event.listen(engine, "after_cursor_execute", after)
-    event.listen(engine, "handle_error", failed)
-
-
-def _record_statement(trace: TraceContext, system: str, statement: str, seconds: float, error: str | None) -> None:
-    verb = statement.lstrip().partition(" ")[0].upper()
-    attributes: dict[str, str | int | float] = {
-        "db.system.name": system,
-        # Parameters are bound, never written into the text.
-        "db.query.text": " ".join(statement.split())[:300],
-    }
-    _process.record(
-        Span(
-            trace.trace_id, _span_id(), trace.span_id, f"{system} {verb}", CLIENT,
-            time.time() - seconds, seconds, error, attributes,
-        )
-    )  # fmt: skip

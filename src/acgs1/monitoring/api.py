@@ -264,6 +264,7 @@ def monitoring_router() -> APIRouter:
     router.prefix += "/monitoring"
     router.tags = ["monitoring"]
     read, operate = require(*_READERS), require(Role.OPERATOR, Role.ADMIN)
+    record = require(Role.SERVICE, Role.OPERATOR, Role.ADMIN)
 
     @router.get("/status", dependencies=[read], summary="The status of every part")
     async def _status(request: Request) -> SystemStatus:
@@ -377,10 +378,9 @@ def monitoring_router() -> APIRouter:
     @router.post(
         "/workflows/executions",
         status_code=201,
-        dependencies=[require(Role.SERVICE, Role.OPERATOR, Role.ADMIN)],
         summary="Record a finished workflow run",
     )
-    async def _executed(request: Request, body: NewExecution) -> WorkflowView:
+    async def _executed(request: Request, body: NewExecution, who: Identity = record) -> WorkflowView:
         service = _of(request)
         await service.record_workflow(
             body.workflow_type,
@@ -388,6 +388,7 @@ def monitoring_router() -> APIRouter:
             success=body.success,
             compliance_score=body.compliance_score,
             workflow_id=body.workflow_id,
+            service=who.name if Role.SERVICE in who.roles else None,
         )
         return WorkflowView(**_fields(service.workflows.report(body.workflow_type)))
 

@@ -542,8 +542,9 @@ class EnhancedMonitoringService:
         success: bool = True,
         compliance_score: float | None = None,
         workflow_id: str | None = None,
+        service: str | None = None,
     ) -> Execution:
-        """`GovernanceWorkflowMonitor.record_workflow_execution`, kept in the database as well."""
+        """`GovernanceWorkflowMonitor.record_workflow_execution`, kept in the database as well, and counted for `service`'s compliance."""
         execution = self.workflows.record_workflow_execution(
             workflow_type,
             execution_time,
@@ -551,7 +552,7 @@ class EnhancedMonitoringService:
             compliance_score=compliance_score,
             workflow_id=workflow_id,
         )
-        self._keep_run(execution, workflow_id, None)
+        self._keep_run(execution, workflow_id, service if service in _SERVICES else None)
         await self._write_down()
         return execution
 
