@@ -73,8 +73,8 @@ async def _in_force(service: Service, reads: HotReads, _: Caller) -> Constitutio
 
 
 @router.get("/constitutions/{constitution_hash}", summary="One constitution in full", tags=["constitutions"])
-async def _document(constitution_hash: Hash, service: Service, _: Caller) -> ConstitutionDocument:
-    return await service.document(constitution_hash)
+async def _document(constitution_hash: Hash, service: Service, reads: HotReads, _: Caller) -> ConstitutionDocument:
+    return await reads.get("document", {"hash": constitution_hash}, lambda: service.document(constitution_hash))
 
 
 @router.get(
@@ -103,5 +103,5 @@ async def _adopt(
 
 
 @router.get("/principles/{principle_id}", summary="One principle of the constitution in force", tags=["principles"])
-async def _principle(principle_id: str, service: Service, _: Caller) -> PrincipleInForce:
-    return await service.principle(principle_id)
+async def _principle(principle_id: str, service: Service, reads: HotReads, _: Caller) -> PrincipleInForce:
+    return await reads.get("principle", {"id": principle_id}, lambda: service.principle(principle_id))

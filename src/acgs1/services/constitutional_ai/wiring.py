@@ -6,7 +6,7 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from acgs1.contracts.constitutional_ai import ConstitutionDocument
+from acgs1.contracts.constitutional_ai import ConstitutionDocument, PrincipleInForce
 from acgs1.kit.db import Store
 from acgs1.kit.platform import Platform
 from acgs1.optimizer.web import optimized
@@ -31,6 +31,14 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
     platform.spawn("amendments", partial(follow_amendments, service))
     app.state.service = service
     async with optimized(app, platform.settings, "constitutional_ai"):
-        # A constitution's content never changes under its hash; which one is in force may, so that is kept for a second only.
-        app.state.reads.declare("in_force", ConstitutionDocument, ttl=1.0)
+        # A constitution's content never changes under its hash. Which one is in force does, and nobody announces it: two seconds is
+        # the bound, and how much of it is used is learned from how often it happens.
+        reads = app.state.reads
+        reads.declare("in_force", ConstitutionDocument, ttl=2.0, at_least=0.5)
+        reads.declare("principle", PrincipleInForce, ttl=2.0, at_least=0.5)
+        reads.declare("document", ConstitutionDocument, ttl=3600.0, cacheable=_is_superseded)
         yield
+
+
+def _is_superseded(document: ConstitutionDocument) -> bool:
+    return document.meta.status == "superseded"

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from acgs1.contracts.events import Event
-from acgs1.contracts.integrity import Entry
+from acgs1.contracts.integrity import ConsistencyProof, Entry, EvidenceBundle, InclusionProof
 from acgs1.kit.breaker import breakers
 from acgs1.kit.db import Store
 from acgs1.kit.notes import NoteSigner
@@ -51,11 +51,15 @@ def wiring(own: IntegritySettings) -> Lifespan:
             key_file = platform.home.keys("ledger") / "log.json"
             ledger = SolanaLedger(client, key_file, breakers().get("integrity->ledger"))
             anchorer = Anchorer(store, sequencer, ledger, platform.clock)
-            # An entry never changes; it is kept in this process alone, because the database that has it is as near as any cache.
-            app.state.reads.declare("entry", Entry, ttl=3600.0, shared=False)
+            # Entries never change, nor do proofs between given sizes. What names people stays in this process.
+            reads = app.state.reads
+            reads.declare("entry", Entry, ttl=3600.0, shared=False)
+            reads.declare("evidence", EvidenceBundle, ttl=60.0, shared=False)
+            reads.declare("inclusion", InclusionProof, ttl=3600.0)
+            reads.declare("consistency", ConsistencyProof, ttl=3600.0)
             # A SQLite file has one process that writes; on PostgreSQL there may be several.
             app.state.log = LogService(
-                store, sequencer, anchorer, signer.verifier, app.state.reads, only_writer=platform.database.is_sqlite
+                store, sequencer, anchorer, signer.verifier, reads, only_writer=platform.database.is_sqlite
             )
             app.state.appeals = AppealService(store, platform.clock)
             platform.add_check("log", sequencer.check)

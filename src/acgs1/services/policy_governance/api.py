@@ -264,18 +264,21 @@ async def _bundles(
 
 
 @router.get("/bundles/active", summary="The bundle that decides now", tags=["bundles"])
-async def _active(bundles: BundlesPart, _: Caller) -> Bundle:
-    return await bundles.active()
+async def _active(bundles: BundlesPart, reads: HotReads, _: Caller) -> Bundle:
+    return await reads.get("active_bundle", {}, bundles.active)
 
 
 @router.get("/bundles/{bundle_hash}", summary="One bundle", tags=["bundles"])
-async def _bundle(bundle_hash: Hash, bundles: BundlesPart, _: Caller) -> Bundle:
-    return await bundles.bundle(bundle_hash)
+async def _bundle(bundle_hash: Hash, bundles: BundlesPart, reads: HotReads, _: Caller) -> Bundle:
+    return await reads.get("bundle", {"hash": bundle_hash}, lambda: bundles.bundle(bundle_hash))
 
 
 @router.post("/bundles/{bundle_hash}/activation", summary="Decide by an adopted bundle from now on", tags=["bundles"])
-async def _activate(bundle_hash: Hash, bundles: BundlesPart, identity: Activator) -> Bundle:
-    return await bundles.activate(bundle_hash, identity)
+async def _activate(bundle_hash: Hash, bundles: BundlesPart, reads: HotReads, identity: Activator) -> Bundle:
+    bundle = await bundles.activate(bundle_hash, identity)
+    await reads.forget("active_bundle")
+    await reads.forget("bundle")
+    return bundle
 
 
 # --- decisions and approvals ---

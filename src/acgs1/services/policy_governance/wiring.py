@@ -7,7 +7,7 @@ from functools import partial
 import structlog
 from fastapi import FastAPI
 
-from acgs1.contracts.policy_governance import GovernanceState
+from acgs1.contracts.policy_governance import Bundle, GovernanceState
 from acgs1.core.errors import DomainError
 from acgs1.kit.breaker import breakers
 from acgs1.kit.db import Store
@@ -79,7 +79,16 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         try:
             async with optimized(app, platform.settings, "policy_governance"):
                 # For readers: every step of a vote asks the ledger itself.
-                app.state.reads.declare("ledger_state", GovernanceState, ttl=0.5)
+                reads = app.state.reads
+                reads.declare("ledger_state", GovernanceState, ttl=1.0, at_least=0.25)
+                # An activation forgets both; the bound is for what comes about otherwise.
+                reads.declare("active_bundle", Bundle, ttl=1.0)
+                reads.declare("bundle", Bundle, ttl=1.0, cacheable=_was_in_force)
                 yield
         finally:
             await spool.close()
+
+
+def _was_in_force(bundle: Bundle) -> bool:
+    """Before that its state changes from step to step of the vote."""
+    return bundle.activated_at is not None
