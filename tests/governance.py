@@ -444,8 +444,10 @@ class Room:
             self.home, self.database, self.ledger, self.people, self.verifier, self.clock, self.spool, self.texts
         )
 
-    def new_bundle(self, policies: str | None = None, **changes: Any) -> NewBundle:
-        policies, constitution = policies or airline_policies(), airline()
+    def new_bundle(
+        self, policies: str | None = None, constitution: Constitution | None = None, **changes: Any
+    ) -> NewBundle:
+        policies, constitution = policies or airline_policies(), constitution or airline()
         certificate = self.verifier.certificate(policies, constitution, **changes)
         return NewBundle(name="desk", policies=policies, constitution=constitution, certificate=certificate)
 

@@ -76,8 +76,8 @@ class GovernanceRepository(Recorder):
         rows = await self.session.scalars(select(WalletRow).where(WalletRow.document.is_not(None)))
         return sorted((_member(row) for row in rows if row.document), key=lambda member: member.index)
 
-    async def position(self) -> Position:
-        row = await self.session.get(PositionRow, 1)
+    async def position(self, *, lock: bool = False) -> Position:
+        row = await self.session.get(PositionRow, 1, with_for_update=lock)
         if row is None:
             return Position()
         return Position(row.cursor, row.constitution_hash, row.constitution_version, row.signature, row.since)

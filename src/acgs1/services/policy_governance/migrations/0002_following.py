@@ -39,7 +39,7 @@ def upgrade() -> None:
         sa.Column("wallet", sa.String(44), primary_key=True),
         sa.Column("document", Json, nullable=False),
     )
-    op.create_table(
+    position = op.create_table(
         "ledger_position",
         sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("cursor", sa.String(120), nullable=True),
@@ -48,6 +48,8 @@ def upgrade() -> None:
         sa.Column("signature", sa.String(100), nullable=True),
         sa.Column("since", Instant(), nullable=True),
     )
+    # There from the beginning, so that it can be locked.
+    op.bulk_insert(position, [{"id": 1, "constitution_version": 0}])
     op.create_table(
         "emergencies",
         sa.Column("number", sa.BigInteger(), primary_key=True, autoincrement=False),

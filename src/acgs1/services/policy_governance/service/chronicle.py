@@ -72,10 +72,12 @@ class Chronicle:
                 await self._find_own(chapter.events)
                 if chapter.events or chapter.cursor != position.cursor:
                     async with self._store.transaction() as records:
+                        # Another worker of this service may have taken the same events in by now.
+                        if (await records.position(lock=True)).cursor != position.cursor:
+                            continue
                         for happened in chapter.events:
                             await self._apply(records, happened)
-                        position = await records.position()
-                        await records.keep_position(_at(position, chapter.cursor))
+                        await records.keep_position(_at(await records.position(), chapter.cursor))
                 if chapter.caught_up:
                     break
             await self._let_lapse()
@@ -261,8 +263,8 @@ class Chronicle:
     async def _constitution(self, records: Records, happened: Happened) -> None:
         data, position = happened.data, await records.position()
         digest, version = data["constitution_hash"], data["constitution_version"]
-        if happened.kind == "PrincipleChanged" and position.constitution_version == 0:
-            return  # before ratification the text is still being written
+        if happened.kind == "PrincipleChanged" and version == 1:
+            return  # before ratification the text is still being written; each change after it is a new version
         if version > position.constitution_version:
             since = _instant(data["at"])
             await records.keep_position(Position(position.cursor, digest, version, happened.signature, since))
