@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from acgs1.services.formal_verification.adapters.kernel import explain
-from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
+from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink, simpler_extensions
 
 
 def case(amount: int = 9_223_372, **context: Any) -> Case:
@@ -78,3 +79,32 @@ def test_facts_are_the_values_of_what_the_condition_reads():
         shown
         == ' with context.amount = 7, resource.labels = ["q", "w"], principal.owner.age = 5, context.missing = (absent)'
     )
+
+
+def extension(name: str, argument: str) -> dict[str, Any]:
+    return {"__extn": {"fn": name, "arg": argument}}
+
+
+def offset(milliseconds: int) -> dict[str, Any]:
+    arguments = [extension("datetime", "1970-01-01"), extension("duration", f"{milliseconds}ms")]
+    return {"__extn": {"fn": "offset", "args": arguments}}
+
+
+@pytest.mark.parametrize(
+    ("value", "simplest", "plain"),
+    [
+        (offset(0), "1970-01-01", "1970-01-01"),
+        (offset(-1), "1970-01-01", "1969-12-31T23:59:59.999Z"),
+        (offset(1_767_225_600_000), "1970-01-01", "2026-01-01"),
+        (extension("decimal", "-12.3456"), "0.0", "-12.0"),
+        (extension("ip", "0.0.0.0/32"), "10.0.0.1", "0.0.0.0"),
+        (extension("duration", "17ms"), "0ms", "0ms"),
+    ],
+)
+def test_an_extension_value_is_tried_plain_before_it_is_written_plainly(value: Any, simplest: str, plain: str):
+    tried = [each["__extn"]["arg"] for each in simpler_extensions(value)]
+    assert (tried[0], tried[-1]) == (simplest, plain)
+
+
+def test_a_time_beyond_what_cedar_can_write_stays_as_it_is():
+    assert list(simpler_extensions(offset(2**62))) == []

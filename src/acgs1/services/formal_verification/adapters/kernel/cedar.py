@@ -155,13 +155,24 @@ class Evaluator:
         return engine
 
 
+_INSTEAD = {
+    "empty set literals are forbidden": "ask for `isEmpty()` of the set, or name the elements it may have",
+    "is not a valid function": "the functions are `ip`, `decimal`, `datetime`, `duration`, and methods such as `isInRange`",
+}
+"""What to write instead, where Cedar does not say so itself."""
+
+
+def _instead(message: str) -> str | None:
+    return next((words for part, words in _INSTEAD.items() if part in message), None)
+
+
 def items_of(
     error: kernel.CedarParseError | kernel.CedarValidationError, pointer: str, first_line: int = 1
 ) -> tuple[ErrorItem, ...]:
     """The kernel's diagnostics as error items; `first_line` is the line of the text that the caller's line 1 stands on."""
     return tuple(
         ErrorItem(
-            detail=f"{d.message}; {d.help}" if d.help else d.message,
+            detail="; ".join(part for part in (d.message, d.help or _instead(d.message)) if part),
             pointer=pointer,
             line=max(1, d.line - first_line + 1),
             column=d.column,

@@ -8,6 +8,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from typing import Any, cast
 
 Json = dict[str, Any]
@@ -125,10 +126,18 @@ class _Attempts:
             case list():
                 for item in list(cast("list[Any]", value)):
                     self._edit(path, [other for other in _get(self.best, path) if other != item])
-            case dict() if "__entity" not in value and "__extn" not in value:
+            case {"__extn": _}:
+                self._extension(path, value)
+            case dict() if "__entity" not in value:
                 self._record(path)
             case _:
                 pass
+
+    def _extension(self, path: tuple[str | int, ...], value: Json) -> None:
+        """The plainest value of the type that still shows it; else the same value, written as a person would."""
+        for candidate in simpler_extensions(value):
+            if self._edit(path, candidate):
+                return
 
     def _long(self, path: tuple[str | int, ...], value: int) -> None:
         """The round number of least magnitude that still shows it; else the threshold nearest to zero, by bisection."""
@@ -152,6 +161,55 @@ class _Attempts:
         variant = copy.deepcopy(self.best)
         _get(variant, path[:-1])[path[-1]] = value
         return self._try(variant)
+
+
+def simpler_extensions(value: Json) -> Iterator[Json]:
+    """Plainer values of the type of an extension value, plainest first; the last is `value` itself in its plain form."""
+    name, arguments = value["__extn"]["fn"], value["__extn"]
+    match name:
+        case "datetime" | "offset":
+            yield from (_literal("datetime", text) for text in _datetimes(arguments))
+        case "duration":
+            yield _literal("duration", "0ms")
+        case "decimal":
+            whole = str(arguments["arg"]).partition(".")[0]
+            yield from (_literal("decimal", text) for text in ("0.0", "1.0", f"{whole}.0"))
+        case "ip":
+            plain = str(arguments["arg"]).removesuffix("/32").removesuffix("/128")
+            yield from (_literal("ip", text) for text in dict.fromkeys(("10.0.0.1", "127.0.0.1", plain)))
+        case _:
+            pass
+
+
+def _datetimes(extension: Json) -> Iterator[str]:
+    """A solver's model writes a time as an offset in milliseconds from a date."""
+    moment = _moment(extension)
+    if moment is None:
+        return
+    yield "1970-01-01"
+    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    yield midnight.strftime("%Y-%m-%d")
+    if moment != midnight:
+        if midnight.date() < date.max:
+            yield (midnight + timedelta(days=1)).strftime("%Y-%m-%d")
+        yield f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+
+
+def _moment(extension: Json) -> datetime | None:
+    """The time that is meant, where it is written as a model or a plain date writes it, within the years 1000 to 9999."""
+    if extension["fn"] == "offset":
+        base, by = (each["__extn"].get("arg", "") for each in extension["args"])
+    else:
+        base, by = extension["arg"], "0ms"
+    try:
+        moment = datetime.strptime(base, "%Y-%m-%d") + timedelta(milliseconds=int(by.removesuffix("ms")))  # noqa: DTZ007 - no zone
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.year >= 1000 else None
+
+
+def _literal(function: str, argument: str) -> Json:
+    return {"__extn": {"fn": function, "arg": argument}}
 
 
 def _get(case: Case, path: tuple[str | int, ...]) -> Any:
