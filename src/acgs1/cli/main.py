@@ -18,6 +18,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("acgs1.cli.groups", "verify"),
     "log": ("acgs1.cli.evidence", "log"),
     "ledger": ("acgs1.cli.ledger", "ledger"),
+    "workflow": ("acgs1.cli.workflow", "workflow"),
     "benchmark": ("acgs1.cli.groups", "benchmark"),
 }
 

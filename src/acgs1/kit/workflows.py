@@ -6,6 +6,7 @@ loaded when a process runs its first workflow: one that runs none pays neither i
 
 import asyncio
 import contextvars
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -147,7 +148,9 @@ class Engine:
             "log_level": "WARNING",
             # Never pickle: whoever can write the database must not be able to run code here.
             "serializer": DBOSPortableJSON,
+            # Neither schedules nor messages between workflows are used here.
             "scheduler_polling_interval_sec": 3600.0,
+            "notification_listener_polling_interval_sec": 60.0,
         }
         if self._schema is not None:
             config["dbos_system_schema"] = self._schema
@@ -157,6 +160,7 @@ class Engine:
 
         try:
             DBOS(config=config)
+            _log_like_everybody()
             self._function = DBOS.workflow(name=_FUNCTION)(carry_out)
             DBOS.launch()
             DBOS.register_queue(_QUEUE)
@@ -229,3 +233,19 @@ def _submit(coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop |
 
 def _at(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _log_like_everybody() -> None:
+    """DBOS brings a handler and a format of its own; its lines go where the service's go."""
+    logger = logging.getLogger("dbos")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    logger.propagate = True
+    logger.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """A workflow that was suspended, or that another process took over, ends here as it should: DBOS calls that an exception."""
+    if record.exc_info and record.exc_info[0] is not None:
+        return record.exc_info[0].__name__ != "DBOSAwaitedWorkflowCancelledError"
+    return "no longer owned by this execution" not in record.getMessage() and "was cancelled" not in record.getMessage()

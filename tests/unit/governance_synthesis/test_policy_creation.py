@@ -241,7 +241,7 @@ class World:
         proposal = await self.proposal(proposal_id)
         decided = proposal.for_weight >= 5 or proposal.against_weight >= 5
         if proposal.status == "open" and not decided and proposal.closes_at > self.clock.now():
-            raise _refused("voting_period_not_ended", 409)
+            raise _refused("ledger_voting_period_not_ended", 409)
         if proposal.status == "open" and proposal.for_weight <= proposal.against_weight:
             self.change(status="rejected")
         elif proposal.status in {"open", "accepted"}:

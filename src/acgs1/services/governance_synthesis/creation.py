@@ -180,7 +180,7 @@ class PolicyCreation:
                 try:
                     proposal = await self._parts.finalize(proposal_id)
                 except UpstreamRejected as error:
-                    if error.upstream_code != "voting_period_not_ended":
+                    if error.upstream_code != "ledger_voting_period_not_ended":
                         raise
                     tried.append(tally)
             if proposal.status in {"open", "submitting"}:
