@@ -1,7 +1,8 @@
 """The rules of `quantumagi_core`, stated once more, in Python: the oracle that tests and proofs compare the program with.
 
 Pure and self-contained: no bytes, no accounts, no fees. A refused action raises `Refused` with the program's own name for
-the error and changes nothing. Checks come in the program's order, so that the first error is the same.
+the error and changes nothing. Checks come in the program's order, so that the first error is the same. What an account that does not
+exist means to the program is `WrongOwner`; what only bytes can be wrong about (zero hashes, unknown variants) is left out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ BASIS_POINTS: Final = 10_000
 MIN_THRESHOLD_BP: Final = 5_001
 MAX_VOTING_PERIOD: Final = 30 * 24 * 3_600
 ENACTMENT_PERIOD: Final = 30 * 24 * 3_600
+MAX_EMERGENCY: Final = 72 * 3_600
+MAX_TITLE: Final = 64
+MAX_PRINCIPLES: Final = 512
+MAX_MEMBERS: Final = 32_768
 MAX_WEIGHT: Final = 2**64 - 1
+FOR_EVER: Final = 2**63 - 1
 
 
 class Refused(Exception):
@@ -151,16 +157,66 @@ class Rules:
 
 
 @dataclass(slots=True)
+class Principle:
+    """A principle of the register; `version` counts its changes."""
+
+    content: str
+    title: str
+    updated_at: int
+    constitution_version: int
+    version: int = 1
+    active: bool = True
+
+
+@dataclass(slots=True)
+class Emergency:
+    """An emergency action. `status`: active, confirmed, ended."""
+
+    index: int
+    kind: str
+    target: str | None
+    issuer: str
+    issued_at: int
+    expires_at: int
+    status: str = "active"
+
+    def in_effect(self, now: int) -> bool:
+        return self.status != "ended" and now < self.expires_at
+
+
+@dataclass(slots=True)
+class Anchor:
+    """The newest root of the transparency log."""
+
+    tree_size: int = 0
+    root: str | None = None
+    anchored_at: int = 0
+    count: int = 0
+
+
+def emergency_content(index: int) -> str:
+    """What a proposal to ratify that emergency action names."""
+    return f"emergency {index}"
+
+
+@dataclass(slots=True)
 class Governance:
-    """The state that votes depend on. Callers are names; hashes are any text; times are Unix seconds."""
+    """Everything on the ledger. Callers are names; hashes are any text; times are Unix seconds."""
 
     council: str
     verifier: str
     rules: Rules
+    emergency: str = "emergency"
+    log: str = "log"
+    constitution: str = "constitution"
     constitution_version: int = 1
     ratified: bool = False
-    principles: int = 0
     frozen_until: int = 0
+    offers: dict[str, str] = field(default_factory=dict[str, str])
+    principles: list[Principle] = field(default_factory=list["Principle"])
+    emergencies: list[Emergency | None] = field(default_factory=list["Emergency | None"])
+    suspended: dict[str, int] = field(default_factory=dict[str, int])
+    anchor: Anchor = field(default_factory=Anchor)
     members: dict[str, Member] = field(default_factory=dict[str, Member])
     proposals: list[Proposal | None] = field(default_factory=list["Proposal | None"])
     attestations: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
@@ -183,19 +239,68 @@ class Governance:
 
     # -- registers ----------------------------------------------------------------------------------------------
 
-    def add_principle(self, by: str) -> None:
-        """While bootstrapping; later principles come by proposals, which this model does not follow."""
-        self._bootstrap(by)
-        self.principles += 1
+    def add_principle(
+        self,
+        by: str,
+        content: str = "",
+        constitution: str = "constitution",
+        title: str = "A principle",
+        now: int = 0,
+        proposal: int | None = None,
+    ) -> None:
+        _check_title(title)
+        with self._authorized(by, proposal, "principle", ("add_principle", content, constitution, title), now):
+            if len(self.principles) >= MAX_PRINCIPLES:
+                raise Refused("TooManyPrinciples")
+            self._amend(constitution)
+            self.principles.append(Principle(content, title, now, self.constitution_version))
+
+    def amend_principle(
+        self,
+        by: str,
+        index: int,
+        content: str,
+        constitution: str,
+        title: str,
+        now: int,
+        proposal: int | None = None,
+    ) -> None:
+        _check_title(title)
+        change = ("amend_principle", index, content, constitution, title)
+        with self._authorized(by, proposal, "principle", change, now):
+            principle = self._active_principle(index)
+            self._amend(constitution)
+            principle.content, principle.title = content, title
+            self._changed(principle, now)
+
+    def retire_principle(self, by: str, index: int, constitution: str, now: int, proposal: int | None = None) -> None:
+        with self._authorized(by, proposal, "principle", ("retire_principle", index, constitution), now):
+            principle = self._active_principle(index)
+            self._amend(constitution)
+            principle.active = False
+            self._changed(principle, now)
+
+    def set_parameters(self, by: str, rules: Rules, now: int, proposal: int | None = None) -> None:
+        """Open votes keep the parameters that they began with."""
+        if not 1 <= rules.voting_period <= MAX_VOTING_PERIOD:
+            raise Refused("InvalidVotingPeriod")
+        if not MIN_THRESHOLD_BP <= rules.threshold_bp <= BASIS_POINTS:
+            raise Refused("InvalidThreshold")
+        if not 1 <= rules.quorum_bp <= BASIS_POINTS:
+            raise Refused("InvalidQuorum")
+        with self._authorized(by, proposal, "parameters", ("set_parameters", repr(rules)), now):
+            self.rules = rules
 
     def register_member(self, by: str, wallet: str, weight: int, now: int, proposal: int | None = None) -> None:
         if weight == 0:
             raise Refused("InvalidWeight")
-        with self._authorized(by, proposal, ("register_member", wallet, weight), now):
+        with self._authorized(by, proposal, "membership", ("register_member", wallet, weight), now):
             member = self.members.get(wallet)
             if self.total_weight + weight > MAX_WEIGHT:
                 raise Refused("WeightOverflow")
             if member is None:
+                if len(self.members) >= MAX_MEMBERS:
+                    raise Refused("TooManyMembers")
                 count = len(self.proposals)
                 self.members[wallet] = Member(len(self.members), (weight, 0, 0), (count, count, count), (now, now, now))
             elif member.weight:
@@ -206,27 +311,53 @@ class Governance:
     def set_weight(self, by: str, wallet: str, weight: int, now: int, proposal: int | None = None) -> None:
         if weight == 0:
             raise Refused("InvalidWeight")
-        with self._authorized(by, proposal, ("set_weight", wallet, weight), now):
+        with self._authorized(by, proposal, "membership", ("set_weight", wallet, weight), now):
             member = self._active(wallet)
             if self.total_weight - member.weight + weight > MAX_WEIGHT:
                 raise Refused("WeightOverflow")
             self._set(member, weight, now)
 
     def remove_member(self, by: str, wallet: str, now: int, proposal: int | None = None) -> None:
-        with self._authorized(by, proposal, ("remove_member", wallet), now):
+        with self._authorized(by, proposal, "membership", ("remove_member", wallet), now):
             member = self._active(wallet)
             if self.ratified and sum(1 for m in self.members.values() if m.weight) == 1:
                 raise Refused("LastMember")
             self._set(member, 0, now)
 
-    def ratify(self, by: str) -> None:
+    def ratify(self, by: str, constitution: str | None = None) -> None:
+        """`constitution`: the text that is meant; None for the one that stands."""
         if by != self.council:
             raise Refused("Unauthorized")
         if self.ratified:
             raise Refused("AlreadyRatified")
-        if self.principles == 0 or self.total_weight == 0:
+        if not any(principle.active for principle in self.principles) or self.total_weight == 0:
             raise Refused("BootstrapIncomplete")
+        if constitution is not None and constitution != self.constitution:
+            raise Refused("ContentMismatch")
         self.ratified = True
+
+    # -- authorities --------------------------------------------------------------------------------------------
+
+    def offer_authority(self, by: str, role: str, to: str | None) -> None:
+        """`role`: council, emergency, log or verifier; None withdraws the offer."""
+        if by != getattr(self, role):
+            raise Refused("Unauthorized")
+        self.offers.pop(role, None)
+        if to is not None:
+            self.offers[role] = to
+
+    def accept_authority(self, by: str, role: str) -> None:
+        if self.offers.get(role) != by:
+            raise Refused("NoOffer")
+        setattr(self, role, by)
+        del self.offers[role]
+
+    def anchor_root(self, by: str, tree_size: int, root: str, now: int) -> None:
+        if by != self.log:
+            raise Refused("Unauthorized")
+        if tree_size <= self.anchor.tree_size:
+            raise Refused("AnchorNotGrowing")
+        self.anchor = Anchor(tree_size, root, now, self.anchor.count + 1)
 
     # -- votes --------------------------------------------------------------------------------------------------
 
@@ -326,9 +457,19 @@ class Governance:
             raise Refused("AlreadyExists")
         self.attestations[certificate] = (content, version)
 
+    def revoke_attestation(self, by: str, certificate: str) -> None:
+        if by != self.verifier:
+            raise Refused("Unauthorized")
+        if certificate not in self.attestations:
+            raise Refused("WrongOwner")
+        del self.attestations[certificate]
+
     def enact(self, index: int, now: int) -> None:
-        """Carries out an accepted proposal about a policy or the constitution."""
+        """Carries out a decided proposal about a policy, the constitution or an emergency action."""
         proposal = self.proposal(index)
+        if proposal.kind == "emergency_ratification":
+            self._resolve_emergency(proposal, now)
+            return
         if proposal.kind == "constitution":
             before = proposal.status
             proposal.take_effect(now)
@@ -336,7 +477,7 @@ class Governance:
                 # Over another text than the one it set out to change, it would undo what was amended in between.
                 proposal.status = before
                 raise Refused("WrongConstitutionVersion")
-            self.constitution_version += 1
+            self._amend(proposal.content)
             return
         if proposal.kind != "policy":
             raise Refused("WrongProposalKind")
@@ -357,6 +498,79 @@ class Governance:
             raise Refused(refusal)
         self.policies[proposal.content] = (index, self.constitution_version)
 
+    # -- emergencies --------------------------------------------------------------------------------------------
+
+    def emergency_action(self, by: str, kind: str, target: str | None, duration: int, now: int) -> int:
+        """Acts at once and returns the action's index. `kind`: suspend_policy, freeze_activation (no target), revoke_agent."""
+        if not 1 <= duration <= MAX_EMERGENCY:
+            raise Refused("InvalidExpiry")
+        if by != self.emergency:
+            raise Refused("UnauthorizedEmergencyAction")
+        action = Emergency(len(self.emergencies), kind, target, by, now, now + duration)
+        if now < self._held_until(action):
+            raise Refused("EmergencyAlreadyActive")
+        self._hold(action, now + duration)
+        self.emergencies.append(action)
+        return action.index
+
+    def end_emergency(self, by: str, index: int, now: int) -> None:
+        """Ends an action that no vote has confirmed."""
+        if by != self.emergency:
+            raise Refused("UnauthorizedEmergencyAction")
+        action = self._emergency(index)
+        if action.status != "active" or not action.in_effect(now):
+            raise Refused("EmergencyNotActive")
+        self._hold(action, now)
+        action.status, action.expires_at = "ended", now
+
+    def close_emergency(self, by: str, index: int, now: int) -> None:
+        action = self._emergency(index)
+        if action.issuer != by:
+            raise Refused("Unauthorized")
+        if action.in_effect(now):
+            raise Refused("EmergencyStillActive")
+        self.emergencies[index] = None
+
+    def _resolve_emergency(self, proposal: Proposal, now: int) -> None:
+        """Accepted: in effect until another vote ends it. Rejected by a quorum: it ends now. Too few voters change nothing."""
+        confirmed = proposal.status == "accepted"
+        rejected = proposal.status == "rejected" and proposal.tally.quorum_reached(proposal.quorum_bp)
+        if not confirmed and not rejected:
+            raise Refused("ProposalNotAccepted")
+        if now >= proposal.ends_at + ENACTMENT_PERIOD:
+            raise Refused("ProposalLapsed")
+        named = [i for i in range(len(self.emergencies)) if emergency_content(i) == proposal.content]
+        action = self._emergency(named[0] if named else len(self.emergencies))
+        if proposal.starts_at < action.issued_at:
+            raise Refused("ContentMismatch")  # nobody can vote on an action that nobody has taken yet
+        if not action.in_effect(now):
+            raise Refused("EmergencyNotActive")
+        proposal.status = "enacted"
+        until = FOR_EVER if confirmed else now
+        self._hold(action, until)
+        action.status, action.expires_at = ("confirmed" if confirmed else "ended"), until
+
+    def _emergency(self, index: int) -> Emergency:
+        found = self.emergencies[index] if index < len(self.emergencies) else None
+        if found is None:
+            raise Refused("WrongOwner")
+        return found
+
+    def _held_until(self, action: Emergency) -> int:
+        """Until when the action's target is held already; any number of actions may revoke one agent."""
+        if action.kind == "suspend_policy":
+            if action.target not in self.policies:
+                raise Refused("WrongOwner")
+            return self.suspended.get(action.target, 0)
+        return self.frozen_until if action.kind == "freeze_activation" else 0
+
+    def _hold(self, action: Emergency, until: int) -> None:
+        """Writes the effect down where the other actions look for it."""
+        if action.kind == "suspend_policy" and action.target is not None:
+            self.suspended[action.target] = until
+        elif action.kind == "freeze_activation":
+            self.frozen_until = until
+
     # -- parts --------------------------------------------------------------------------------------------------
 
     def _bootstrap(self, by: str) -> None:
@@ -367,7 +581,7 @@ class Governance:
 
     @contextmanager
     def _authorized(
-        self, by: str, proposal: int | None, change: tuple[str | int, ...], now: int
+        self, by: str, proposal: int | None, kind: str, change: tuple[str | int, ...], now: int
     ) -> Generator[None, None, None]:
         """Runs the change that the council or an accepted proposal authorises. Refused, it leaves the proposal as it was."""
         if not self.ratified:
@@ -380,17 +594,38 @@ class Governance:
             raise Refused("ProposalRequired")
         found = self.proposal(proposal)
         before = found.status
-        if found.kind != "membership":
+        if found.kind != kind:
             raise Refused("WrongProposalKind")
         found.take_effect(now)
         if found.content != repr(change):
             found.status = before
             raise Refused("ContentMismatch")
+        if kind == "principle" and found.constitution_version != self.constitution_version:
+            found.status = before
+            raise Refused("WrongConstitutionVersion")
         try:
             yield
         except Refused:
             found.status = before
             raise
+
+    def _amend(self, constitution: str) -> None:
+        """In the bootstrap the text is still being written; after ratification each change is a new version."""
+        self.constitution = constitution
+        if self.ratified:
+            self.constitution_version += 1
+
+    def _active_principle(self, index: int) -> Principle:
+        if index >= len(self.principles):
+            raise Refused("WrongOwner")
+        if not self.principles[index].active:
+            raise Refused("PrincipleNotActive")
+        return self.principles[index]
+
+    def _changed(self, principle: Principle, now: int) -> None:
+        principle.version += 1
+        principle.updated_at = now
+        principle.constitution_version = self.constitution_version
 
     def _active(self, wallet: str) -> Member:
         member = self.members.get(wallet)
@@ -403,3 +638,10 @@ class Governance:
     def _set(self, member: Member, weight: int, now: int) -> None:
         count = len(self.proposals)
         member.set_weight(weight, next_proposal=count, open_proposals=self.open_proposals, now=now)
+
+
+def _check_title(title: str) -> None:
+    if len(title.encode()) > MAX_TITLE:
+        raise Refused("TitleTooLong")
+    if not title:
+        raise Refused("InvalidTitle")
