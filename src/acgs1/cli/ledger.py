@@ -27,9 +27,20 @@ def _amount(_context: click.Context, _parameter: click.Parameter, text: str) -> 
     return amount
 
 
+def _own_node() -> str:
+    """Where the other parts of this installation reach the ledger (ACGS_URLS, ACGS_HOST, ACGS_PORT_OFFSET)."""
+    from acgs1.kit.settings import PlatformSettings
+
+    return PlatformSettings().url("ledger")
+
+
 @click.group()
 @click.option(
-    "--url", envvar="ACGS_LEDGER_URL", default="http://127.0.0.1:8899", show_default=True, help="JSON-RPC endpoint."
+    "--url",
+    envvar="ACGS_LEDGER_URL",
+    default=_own_node,
+    show_default="this installation's node",
+    help="JSON-RPC endpoint.",
 )
 @click.option(
     "--program", envvar="ACGS_LEDGER_PROGRAM_ID", help="Program id (default: where the embedded node has it)."

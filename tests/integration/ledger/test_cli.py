@@ -11,6 +11,7 @@ from acgs1.cli.ledger import ledger
 from acgs1.ledger.client import LedgerClient
 from acgs1.ledger.instructions import Authorities, Parameters
 from acgs1.ledger.keys import save_keypair
+from acgs1.ledger.node.settings import NodeSettings
 from acgs1.ledger.program import shipped
 
 A, B, C, D = (letter * 64 for letter in "abcd")
@@ -145,3 +146,24 @@ def test_a_node_that_does_not_answer_is_named(run):
     result = run("status", url="http://127.0.0.1:1")
     assert result.exit_code == 1
     assert "http://127.0.0.1:1" in result.output
+
+
+@pytest.mark.parametrize(
+    ("env", "reached"),
+    [
+        ({"ACGS_PORT_OFFSET": "11"}, "127.0.0.1:8910"),
+        ({"ACGS_PORT_OFFSET": "11", "ACGS_LEDGER_URL": "http://127.0.0.2:1"}, "127.0.0.2:1"),
+        ({"ACGS_URLS": '{"ledger": "http://127.0.0.3:1"}'}, "127.0.0.3:1"),
+    ],
+)
+def test_the_node_is_looked_for_where_this_installation_has_it(env, reached):
+    result = CliRunner(env=env).invoke(ledger, ["status"])
+    assert result.exit_code == 1
+    assert reached in result.output
+
+
+def test_a_node_of_its_own_listens_at_the_offset_too(tmp_path):
+    env = {"ACGS_HOME": str(tmp_path), "ACGS_PORT_OFFSET": "11"}
+    settings = NodeSettings.from_env(env)
+    assert (settings.port, settings.pubsub_port) == (8910, 8911)
+    assert NodeSettings.from_env({**env, "ACGS_LEDGER_PORT": "9000"}).port == 9000

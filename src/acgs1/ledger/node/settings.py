@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """Settings of one node. `from_env` reads `ACGS_LEDGER_*`, `ACGS_HOME` and `ALLOWED_ORIGINS`."""
+    """Settings of one node. `from_env` reads `ACGS_LEDGER_*`, `ACGS_HOME`, `ACGS_PORT_OFFSET` and `ALLOWED_ORIGINS`."""
 
     data_dir: Path
     host: str = "127.0.0.1"
@@ -34,7 +34,7 @@ class NodeSettings:
         """Settings from the environment. Raises ValueError naming the variable that cannot be read."""
         env = os.environ if env is None else env
         home = Path(env.get("ACGS_HOME") or Path.home() / ".local/share/acgs")
-        port = _integer(env, "ACGS_LEDGER_PORT", 8899)
+        port = _integer(env, "ACGS_LEDGER_PORT", 8899 + _integer(env, "ACGS_PORT_OFFSET", 0))
         origins = tuple(o.strip() for o in env.get("ALLOWED_ORIGINS", "http://localhost:3000").split(",") if o.strip())
         return NodeSettings(
             data_dir=Path(env.get("ACGS_LEDGER_DATA_DIR") or home / "ledger"),
