@@ -5,6 +5,7 @@ import json
 import pytest
 import sqlalchemy as sa
 
+from acgs1.contracts.constitution import Constitution, Never
 from acgs1.contracts.policy_governance import Bundle, NewBundle, NewEmergency
 from acgs1.core.hashing import text_hash
 from acgs1.kit.errors import DependencyUnavailable
@@ -184,3 +185,61 @@ async def test_what_is_built_says_what_it_is_built_from(room: Room):
     assert bundle.constitution_hash == airline().hash
     assert bundle.certificate_hash == room.new_bundle().certificate.hash
     assert bundle.status == "built"
+
+
+class TestAfterAnAmendment:
+    """The active bundle under a constitution that has changed since."""
+
+    async def amended(self, room: Room, **invariant: object) -> Constitution:
+        """Another constitution in force, with one more principle; its text is known to constitutional_ai."""
+        await room.in_force()
+        never = Never.model_validate(invariant)
+        extra = airline().principles[0].model_copy(update={"id": "extra", "invariants": (never,)})
+        new = airline().model_copy(update={"principles": (*airline().principles, extra)})
+        room.ledger.happen("Ratified", constitution_hash=airline().hash, constitution_version=1, total_weight=1)
+        room.ledger.amend(new.hash)
+        await room.powers.watch()
+        return new
+
+    async def reason(self, room: Room, action: str) -> object:
+        return (await room.point.decide(request(action), AGENT)).context["reason"]
+
+    async def test_a_new_prohibition_is_obeyed_and_the_old_ones_stay(self, room: Room):
+        room.texts.keep(await self.amended(room, actions=["look_up_booking"], when='resource.fare == "flex"'))
+        await room.bundles.bind()
+        assert await self.reason(room, "look_up_booking") == "constitution_forbids"
+        assert await self.reason(room, "hand_over") == "allowed"
+        suspended = request("hand_over", subject={"suspended": True})
+        assert not (await room.point.decide(suspended, AGENT)).decision
+
+    async def test_a_prohibition_in_terms_that_the_bundle_does_not_know_denies_all_that_it_speaks_of(self, room: Room):
+        room.texts.keep(await self.amended(room, actions=["hand_over"], when="resource.queue_length > 10"))
+        await room.bundles.bind()
+        assert await self.reason(room, "hand_over") == "constitution_forbids"
+        assert await self.reason(room, "look_up_booking") == "allowed"
+
+    async def test_without_the_text_everything_is_denied_until_it_is_there(self, room: Room):
+        new = await self.amended(room, actions=["hand_over"], when="true")
+        await room.bundles.bind()
+        assert await self.reason(room, "look_up_booking") == "evaluation_error"
+        room.texts.away = True
+        await room.bundles.bind()
+        assert await self.reason(room, "look_up_booking") == "evaluation_error"
+        room.texts.away = False
+        room.texts.keep(new)
+        await room.bundles.bind()
+        assert await self.reason(room, "look_up_booking") == "allowed"
+        room.texts.kept.clear()
+        after = room.restarted()
+        await after.bundles.load_active()
+        assert await self.reason(after, "look_up_booking") == "allowed", "the text was kept here"
+        assert await self.reason(after, "hand_over") == "constitution_forbids"
+
+    async def test_another_worker_follows_an_activation(self, room: Room):
+        await room.in_force()
+        other = room.restarted()
+        await other.bundles.load_active()
+        second = await room.in_force(airline_policies() + "\n// a second edition\n")
+        assert other.point.serving != second
+        await other.bundles.bind()
+        assert other.point.serving == second
