@@ -15,6 +15,7 @@ from acgs1.core.merkle import TreeHead
 from acgs1.kit.db import Database, Store
 from acgs1.kit.errors import DependencyUnavailable
 from acgs1.kit.notes import NoteSigner
+from acgs1.kit.reporting import workflow_runs
 from acgs1.kit.signing import SigningKey
 from acgs1.services.integrity import app
 from acgs1.services.integrity.adapters.memory import CheckpointFile
@@ -257,6 +258,30 @@ async def test_a_failing_ledger_shows_in_the_health_until_an_anchor_succeeds(log
     log.ledger.error = None
     await log.anchorer.anchor_now()
     await log.anchorer.check()
+
+
+async def test_the_monitor_hears_how_long_the_oldest_entry_waited_for_its_anchor_and_when_one_is_stuck(log: Log):
+    told = workflow_runs()
+    told.told(*map(len, told.waiting()))
+    await log.append()
+    log.clock.advance(30)
+    await log.append(2)
+    log.ledger.error = DependencyUnavailable("gone")
+    with pytest.raises(DependencyUnavailable):
+        await log.anchorer.anchor_now()
+    (stuck,), () = told.waiting()
+    assert (stuck.workflow_type, stuck.workflow_id) == ("audit_transparency", "integrity-anchor")
+    log.ledger.error = None
+    log.clock.advance(12)
+    await log.anchorer.anchor_now()
+    await log.append()
+    log.clock.advance(5)
+    await log.anchorer.anchor_now()
+    await log.anchorer.anchor_now()
+    _, finished = told.waiting()
+    assert [(run.seconds, run.success, run.workflow_id) for run in finished] == [
+        (42.0, True, "integrity-anchor"), (5.0, True, "integrity-anchor"),
+    ]  # fmt: skip
 
 
 async def test_a_ledger_that_nobody_has_asked_lately_is_asked_for_the_health(log: Log):

@@ -10,6 +10,7 @@ from acgs1.core.clock import Clock
 from acgs1.core.errors import DomainError
 from acgs1.core.merkle import MerkleError, TreeHead
 from acgs1.kit.errors import DependencyUnavailable
+from acgs1.kit.reporting import workflow_runs
 from acgs1.services.integrity.errors import LedgerNotReady, LogHalted, NothingToAnchor
 from acgs1.services.integrity.ports import LandedAnchor, Ledger, LogStore, Records
 from acgs1.services.integrity.sequencer import Sequencer, root_at
@@ -17,10 +18,14 @@ from acgs1.services.integrity.sequencer import Sequencer, root_at
 _log = structlog.get_logger()
 
 _CHECK_SECONDS = 15.0
+_WORKFLOW = "integrity-anchor"
 
 
 class Anchorer:
-    """Keeps the ledger up with the log.
+    """Keeps the ledger up with the log: the second half of the workflow `audit_transparency`, from the log to the ledger.
+
+    It has one step and needs no results of earlier ones: each try reads what the log and the ledger hold, and does what is missing
+    between them. A kill at any point is made good by the next try.
 
     INVARIANT: nothing is anchored before what stands on the ledger was found to be a prefix of this log. Where it is not,
     the log was set back or forked, and halts.
@@ -51,6 +56,8 @@ class Anchorer:
                 raise
             except DomainError as error:
                 self._problem = error
+                # What waits for an anchor counts as stuck when this goes on for longer than the workflow's target.
+                workflow_runs().started("audit_transparency", _WORKFLOW)
                 raise
             self._problem = None
         async with self._landed:
@@ -107,7 +114,7 @@ class Anchorer:
                 raise DependencyUnavailable(f"the ledger holds the root of {head.size} leaves but not its transaction")
         else:
             landed = await self._ledger.anchor(head)
-        return await self._keep(landed)
+        return await self._keep(landed, 0 if last is None else last.tree_size)
 
     async def _verify(self, records: Records, on_ledger: TreeHead, head: TreeHead) -> None:
         try:
@@ -119,11 +126,17 @@ class Anchorer:
             self._sequencer.halt(reason)
             raise LogHalted(reason)
 
-    async def _keep(self, landed: LandedAnchor) -> AnchorRecord:
+    async def _keep(self, landed: LandedAnchor, already: int) -> AnchorRecord:
+        """The anchor, which the ledger has given back as an auditor would check it, for everybody to read; `already` leaves were anchored
+        before."""
         record = AnchorRecord(**landed.anchor.model_dump(), slot=landed.slot, anchored_at=self._clock.now())
         async with self._store.transaction() as records:
             await records.add_anchor(record)
             # Another process may have found the same transaction first.
             record = await records.covering_anchor(record.tree_size - 1) or record
+            oldest = await records.leaf_at(already)
         _log.info("anchored", tree_size=record.tree_size, signature=record.signature, slot=record.slot)
+        if oldest is not None:
+            waited = (record.anchored_at - oldest.entry().logged_at).total_seconds()
+            workflow_runs().finished("audit_transparency", waited, compliance_score=1.0, workflow_id=_WORKFLOW)
         return record
