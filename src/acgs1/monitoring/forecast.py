@@ -18,6 +18,7 @@ _log = structlog.get_logger()
 
 LEVEL: Final = 0.9
 """Probability that a value stays under the forecast's `upper`, as far as the past tells."""
+FORECASTER: Final = Path(__file__).with_name("forecaster.py")
 _SECONDS: Final = 120.0
 _LONGEST: Final = 14
 """Seasons of history that a forecast looks at."""
@@ -96,7 +97,7 @@ async def compute(
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # this package's modules are none of the process's
-        str(Path(__file__).with_name("forecaster.py")),
+        str(FORECASTER),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

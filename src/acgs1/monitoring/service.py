@@ -26,7 +26,7 @@ from acgs1.core.clock import Clock, SystemClock, format_instant
 from acgs1.core.errors import DomainError
 from acgs1.core.ids import new_id
 from acgs1.kit.breaker import State as BreakerState
-from acgs1.kit.breaker import UnknownBreaker
+from acgs1.kit.breaker import UnknownBreaker, breakers
 from acgs1.kit.db import Database
 from acgs1.kit.home import Home
 from acgs1.kit.reporting import Reporter
@@ -73,6 +73,7 @@ _SUBSCRIBER_BACKLOG: Final = 256
 _FORECAST_STEPS: Final = 3
 """A forecast is made anew after this many steps."""
 _UNWRITTEN_RUNS: Final = 10_000
+_UNDELIVERED: Final = 200
 _RESOLVED_SHOWN: Final = 200
 _SERVICES: Final = frozenset(part.name for part in SERVICES)
 
@@ -134,6 +135,7 @@ class EnhancedMonitoringService:
         self._executions: deque[Execution] = deque(maxlen=_UNWRITTEN_RUNS)
         self._started_runs: deque[tuple[str, str, datetime]] = deque(maxlen=_UNWRITTEN_RUNS)
         self._ended_runs: deque[tuple[str, str]] = deque(maxlen=_UNWRITTEN_RUNS)
+        self._undelivered: deque[tuple[Sink, list[Alert]]] = deque(maxlen=_UNDELIVERED)
         self._reporter = Reporter(CONSOLE.name, self.hear, interval=self.settings.report_seconds)
         self._maintenance: list[Maintenance] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -354,13 +356,20 @@ class EnhancedMonitoringService:
             )
 
     async def _tell(self) -> None:
-        for group in self.alerts.due():
+        """Hand what is due to every sink; what one did not take is tried again in the next round."""
+        due = self.alerts.due()
+        for group in due:
             self._publish({"type": "alerts", "name": group[0].name, "ids": [alert.id for alert in group]})
-            for sink in self._sinks or []:
-                try:
+        waiting = [*self._undelivered, *((sink, group) for group in due for sink in self._sinks or [])]
+        self._undelivered.clear()
+        for sink, group in waiting:
+            try:
+                # By sink: a mail server that hangs holds nobody else up for longer than its breaker allows.
+                async with breakers().get(f"{CONSOLE.name}->{type(sink).__name__}"):
                     await sink.send(group)
-                except Exception as error:  # noqa: BLE001 - one sink that fails must not silence the others
-                    _log.error("alert_not_delivered", sink=type(sink).__name__, alert=group[0].name, error=repr(error))
+            except Exception as error:  # noqa: BLE001 - one sink that fails must not silence the others
+                self._undelivered.append((sink, group))
+                _log.error("alert_not_delivered", sink=type(sink).__name__, alert=group[0].name, error=repr(error))
 
     async def _save_alerts(self) -> None:
         if changed := self.alerts.changed():

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import smtplib
+import ssl
 from collections.abc import Sequence
 from email.message import EmailMessage
 from typing import Any, Protocol
@@ -108,7 +109,8 @@ class SmtpSink:
     def _deliver(self, message: EmailMessage) -> None:
         with smtplib.SMTP(self._host, self._port, timeout=_DEADLINE) as connection:
             if self._password:
-                connection.starttls()
+                # Without a context smtplib would take any certificate.
+                connection.starttls(context=ssl.create_default_context())
                 connection.login(self._user, self._password)
             connection.send_message(message)
 
