@@ -5,9 +5,9 @@ an error of the program is a `ProgramError` with the program's name for it.
 """
 
 from base64 import b64decode
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from solders.instruction import Instruction
 from solders.keypair import Keypair
@@ -44,7 +44,7 @@ from acgs1.ledger.instructions import (
 from acgs1.ledger.jsonrpc import JsonRpc
 from acgs1.ledger.keys import parse_address
 from acgs1.ledger.program import shipped
-from acgs1.ledger.transactions import Receipt, Sender, UnsignedTransaction
+from acgs1.ledger.transactions import PRIORITY_CAP, Receipt, Sender, UnsignedTransaction
 
 if TYPE_CHECKING:
     import httpx
@@ -78,6 +78,10 @@ class LandedTransaction:
     units: int
 
 
+AccountReader = Callable[[str], Awaitable[Mapping[str, Any] | None]]
+"""One account by its address, as the node tells it."""
+
+
 class LedgerClient:
     """One deployment of the program behind one endpoint. Close it, or use it as an async context manager."""
 
@@ -88,12 +92,14 @@ class LedgerClient:
         program_id: str | None = None,
         commitment: str = "confirmed",
         priority_percentile: int | None = None,
+        priority_cap: int = PRIORITY_CAP,
         timeout: float = 10.0,
         clock: Clock | None = None,
         http: "httpx.AsyncClient | None" = None,
     ) -> None:
         """`program_id`: where the program is deployed; default: where the embedded node has it. `timeout`: seconds for one
-        request. `priority_percentile`: offer that percentile of recent fees (public clusters).
+        request. `priority_percentile`: offer that percentile of recent fees (public clusters), at most `priority_cap`
+        micro-lamports a compute unit.
 
         Raises LedgerError where the package was built without the program, ValueError for a program id that is no address.
         """
@@ -106,12 +112,14 @@ class LedgerClient:
         self.build = Instructions(self.program, idl)
         self.commitment = commitment
         self.rpc = JsonRpc(url, timeout=timeout, http=http)
+        self._reader: AccountReader = self._account
         self._sender = Sender(
             self.rpc,
             program=self.program,
             idl=idl,
             commitment=commitment,
             priority_percentile=priority_percentile,
+            priority_cap=priority_cap,
             clock=clock,
         )
         self._feed = self._feed_of(self.program)
@@ -178,10 +186,23 @@ class LedgerClient:
 
     # -- reading ----------------------------------------------------------------------------------------------
 
+    def read_accounts_by(self, reader: AccountReader) -> None:
+        """Look single accounts up by `reader` from now on: it may fold those of one moment into one call of `accounts`."""
+        self._reader = reader
+
+    async def accounts(self, addresses: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """Accounts as the node tells them, by address, of at most 100; absent where there is none."""
+        config = {"encoding": "base64", "commitment": self.commitment}
+        values = (await self.rpc.read("getMultipleAccounts", list(addresses), config))["value"]
+        return {address: value for address, value in zip(addresses, values, strict=True) if value is not None}
+
+    async def _account(self, address: str) -> Mapping[str, Any] | None:
+        config = {"encoding": "base64", "commitment": self.commitment}
+        return (await self.rpc.read("getAccountInfo", address, config))["value"]
+
     async def account_data(self, address: Pubkey) -> bytes | None:
         """The data of an account of the program; None where there is none or it is another program's."""
-        config = {"encoding": "base64", "commitment": self.commitment}
-        value = (await self.rpc.read("getAccountInfo", str(address), config))["value"]
+        value = await self._reader(str(address))
         if value is None or value["owner"] != str(self.program):
             return None
         return b64decode(value["data"][0])

@@ -47,6 +47,12 @@ _RANK: Final = {"processed": 0, "confirmed": 1, "finalized": 2}
 _BLOCKHASH_REUSE_SECONDS: Final = 5.0
 # So many transactions of equal content can be told apart while one blockhash is reused.
 _EXCESSES: Final = 1 << 17
+# So much of the count goes into the limit, which a priority fee is paid for; the rest into the price.
+_EXCESS_UNITS: Final = 1 << 10
+# What getRecentPrioritizationFees takes at most.
+_FEE_ACCOUNTS: Final = 128
+# Micro-lamports a compute unit: 0.000012 SOL for a transaction of 60,000 units.
+PRIORITY_CAP: Final = 200_000
 _POLL_FIRST, _POLL_MAX = 0.05, 1.0
 _RESEND_SECONDS: Final = 2.0
 
@@ -82,10 +88,12 @@ class Sender:
         idl: Idl,
         commitment: str = "confirmed",
         priority_percentile: int | None = None,
+        priority_cap: int = PRIORITY_CAP,
         attempts: int = 3,
         clock: Clock | None = None,
     ) -> None:
-        """`priority_percentile` (0 to 100) of the fees lately paid for the same accounts is offered; None offers nothing."""
+        """`priority_percentile` (0 to 100) of the fees lately paid for the same accounts is offered, and never more than
+        `priority_cap` (micro-lamports a compute unit); None offers nothing."""
         if commitment not in _RANK:
             raise ValueError(f"commitment is one of {', '.join(_RANK)}, got `{commitment}`")
         if priority_percentile is not None and not 0 <= priority_percentile <= 100:
@@ -94,7 +102,10 @@ class Sender:
         self._program = program
         self._idl = idl
         self._commitment = commitment
+        if priority_cap < 0:
+            raise ValueError(f"a cap on fees is at least 0, got `{priority_cap}`")
         self._percentile = priority_percentile
+        self._cap = priority_cap
         self._attempts = attempts
         self._clock = clock or SystemClock()
         self._excess = itertools.count(secrets.randbelow(_EXCESSES))
@@ -109,12 +120,12 @@ class Sender:
         TransactionExpiredError (it can no longer land), TransactionUncertainError or LedgerUnavailableError.
         """
         payer = signers[0].pubkey()
-        full = [*await self._budget(instructions, unit_limit), *instructions]
         distinct = list({s.pubkey(): s for s in signers}.values())
         for attempt in range(self._attempts):
             blockhash, last_valid = await self._recent_blockhash(fresh=attempt > 0)
-            message = Message.new_with_blockhash(full, payer, blockhash)
-            tx = VersionedTransaction(message, distinct)
+            # Anew for each attempt: what did not land may have been outbid.
+            full = [*await self._budget(instructions, unit_limit), *instructions]
+            tx = VersionedTransaction(Message.new_with_blockhash(full, payer, blockhash), distinct)
             receipt = await self._land(tx, bytes(tx), last_valid)
             if receipt is not None:
                 return receipt
@@ -193,7 +204,8 @@ class Sender:
                         if refused is not None and not known:
                             raise refused from error
                         if refused is None and not known and _error_of(error) == "BlockhashNotFound":
-                            return None
+                            # It may be one that was handed in before, and landed: only then does the history know it.
+                            return await self._status(signature, tx, history=True)
                 receipt = await self._status(signature, tx, history=False)
                 if receipt is not None:
                     return receipt
@@ -262,17 +274,26 @@ class Sender:
     async def _budget(self, instructions: Sequence[Instruction], unit_limit: int) -> list[Instruction]:
         """Limit and price of compute units.
 
-        The limit carries an excess that counts up from a random start: two equal intents signed over one blockhash would
+        They carry an excess that counts up from a random start: two equal intents signed over one blockhash would
         otherwise be one transaction, and the second caller would be told of the first one's success.
         """
-        budget = [set_compute_unit_limit(unit_limit + next(self._excess) % _EXCESSES)]
-        if self._percentile is not None:
-            writable = {str(a.pubkey) for i in instructions for a in i.accounts if a.is_writable}
-            fees = await self._rpc.read("getRecentPrioritizationFees", sorted(writable)[:128])
-            price = percentile([f["prioritizationFee"] for f in fees], self._percentile)
-            if price:
-                budget.append(set_compute_unit_price(price))
-        return budget
+        excess = next(self._excess) % _EXCESSES
+        price = 0 if self._percentile is None else await self._price(instructions, self._percentile)
+        if not price:
+            return [set_compute_unit_limit(unit_limit + excess)]
+        more, dearer = excess % _EXCESS_UNITS, excess // _EXCESS_UNITS
+        return [set_compute_unit_limit(unit_limit + more), set_compute_unit_price(price + dearer)]
+
+    async def _price(self, instructions: Sequence[Instruction], percent: int) -> int:
+        """What to offer for a unit, in micro-lamports."""
+        writable = sorted({str(a.pubkey) for i in instructions for a in i.accounts if a.is_writable})
+        try:
+            fees = await self._rpc.read("getRecentPrioritizationFees", writable[:_FEE_ACCOUNTS])
+        except RpcFailureError as error:
+            # Some endpoints do not have the method; a transaction without an offer lands all the same, only later.
+            _log.warning("no fees to go by, offering none", url=self._rpc.url, error=error.detail)
+            return 0
+        return min(percentile([int(f["prioritizationFee"]) for f in fees], percent), self._cap)
 
 
 def percentile(values: Sequence[int], percent: int) -> int:
