@@ -28,6 +28,7 @@ _LONGEST_BACKOFF: Final = 10.0
 _STEADY_SECONDS: Final = 20.0
 _QUEUE_SECONDS: Final = 1.0
 """For how long new connections may wait for a part that is being brought back."""
+_NEW_SECONDS: Final = 4.0
 _PR_SET_PDEATHSIG: Final = 1
 
 Report = Callable[[str, str], None]
@@ -111,6 +112,8 @@ class Supervisor:
         # The secrets of all parts exist before any part looks for its own.
         self._home.service_secret_hashes()
         signal.pthread_sigmask(signal.SIG_BLOCK, self._waited)
+        # Inherited: a worker that does not listen for it yet must not die of it.
+        signal.signal(parts.SPREAD, signal.SIG_IGN)
         # The ledger shares little with the others and they look for it at once, so it starts while they are being loaded.
         first = self._services.get(LEDGER.name)
         if first is not None:
@@ -141,6 +144,7 @@ class Supervisor:
         """Tend the processes until SIGTERM or SIGINT, then stop them all within five seconds."""
         while not self._tend(1.0):
             self._scale()
+            self._spread()
         self.stop()
 
     def stop(self) -> None:
@@ -259,11 +263,17 @@ class Supervisor:
         worker = _Worker(next(number for number in range(len(taken) + 1) if number not in taken))
         service.workers.append(worker)
         self._fork(service, worker)
-        # Connections stay with the worker that accepted them: without this the new one would get new clients only.
-        for other in service.active:
-            if other is not worker:
-                self._signal(other, parts.SPREAD)
         self._report(service.part.name, f"{len(service.active)} workers (each used {utilisation:.2f} cores)")
+
+    def _spread(self) -> None:
+        """Have the others share their connections with a worker that is new. Connections stay with the worker that accepted them, so
+        without this it would get new clients only. Said a few times: nobody tells when it has begun to accept."""
+        now = time.monotonic()
+        for service in self._services.values():
+            if len(service.active) > 1 and any(now - worker.started < _NEW_SECONDS for worker in service.active):
+                for worker in service.active:
+                    if now - worker.started >= _NEW_SECONDS:
+                        self._signal(worker, parts.SPREAD)
 
     def _retire(self, service: _Service, utilisation: float) -> None:
         worker = max(service.active, key=lambda w: w.number)
