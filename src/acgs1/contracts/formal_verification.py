@@ -221,7 +221,7 @@ class VerifierKey(Message):
 
 
 class VerificationProgress(Message):
-    """A verification that has no report: still running, cancelled, or failed (`detail` says why)."""
+    """A verification or analysis that has no outcome: still running, cancelled, or failed (`detail` says why)."""
 
     id: str
     status: Literal["running", "cancelled", "failed"]
@@ -299,6 +299,10 @@ class Answer(Message):
 
     answer: Literal["yes", "no", "unknown"]
     environments: list[EnvironmentAnswer]
+
+
+AnalysisOutcome = Comparison | Answer | Findings
+"""What an analysis that is no verification comes to."""
 
 
 class Attestation(Message):

@@ -17,7 +17,12 @@ from acgs1.core.hashing import text_hash
 from acgs1.core.ids import new_id
 from acgs1.kit.db import Database, Store
 from acgs1.kit.errors import InvalidCursor
-from acgs1.services.formal_verification.domain import StoredVerification, certificate_body, sign_certificate
+from acgs1.services.formal_verification.domain import (
+    StoredAnalysis,
+    StoredVerification,
+    certificate_body,
+    sign_certificate,
+)
 from acgs1.services.formal_verification.models import Base
 from acgs1.services.formal_verification.repository import VerificationRepository
 
@@ -184,6 +189,21 @@ async def test_a_certificate_comes_back_with_its_verification_and_its_texts(stor
         assert await records.certificate("0" * 64) is None
         assert {digest: await records.text(digest) for digest in texts} == texts
         assert await records.text("0" * 64) is None
+
+
+async def test_an_analysis_comes_back_until_it_has_ended_and_with_its_result(store: Records):
+    made = StoredAnalysis(new_id("ana"), "compare", {"old": "\u0000"}, "running", "usr_1", NOW)
+    async with store.transaction() as records:
+        await records.add_analysis(made)
+    async with store.reading() as records:
+        assert await records.analysis(made.id) == made
+        assert await records.running_analyses() == [made]
+        assert await records.analysis("ana_none") is None
+    async with store.transaction() as records:
+        await records.finish_analysis(made.id, "done", NOW, result={"change": "both"})
+    async with store.reading() as records:
+        assert await records.running_analyses() == []
+        assert await records.analysis(made.id) == replace(made, status="done", result={"change": "both"})
 
 
 async def test_a_certificate_needs_its_verification(store: Records):

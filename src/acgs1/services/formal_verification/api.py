@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
@@ -12,6 +12,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from acgs1.contracts.auth import Identity, Role
 from acgs1.contracts.common import Page
 from acgs1.contracts.formal_verification import (
+    AnalysisOutcome,
     Answer,
     Attestation,
     Certificate,
@@ -34,8 +35,10 @@ from acgs1.kit.access import require
 from acgs1.kit.web import api_router
 from acgs1.ledger.errors import LedgerError
 from acgs1.optimizer.web import HotReads
+from acgs1.services.formal_verification.analyses import Analyses
 from acgs1.services.formal_verification.archive import pack
 from acgs1.services.formal_verification.errors import (
+    AnalysisNotFound,
     CertificateNotFound,
     InvalidConstitution,
     InvalidPolicies,
@@ -51,6 +54,7 @@ STATUSES: dict[type[DomainError], int] = {
     InvalidConstitution: 422,
     TooManyObligations: 413,
     VerificationNotFound: 404,
+    AnalysisNotFound: 404,
     CertificateNotFound: 404,
     ProofTextNotFound: 404,
     ProverUnavailable: 503,
@@ -63,6 +67,10 @@ router = api_router()
 
 async def _service(request: Request) -> VerificationService:
     return request.app.state.service
+
+
+async def _analyses(request: Request) -> Analyses:
+    return request.app.state.analyses
 
 
 Service = Annotated[VerificationService, Depends(_service)]
@@ -124,7 +132,13 @@ async def _verification(
     responses={200: {"content": {"text/event-stream": {}}, "description": "`progress` events, then one `outcome`"}},
 )
 async def _events(verification_id: str, service: Service, _: Reader) -> StreamingResponse:
-    updates = service.progress(verification_id)
+    return await _streamed(service.progress(verification_id))
+
+
+_Update = VerificationReport | VerificationProgress | AnalysisOutcome
+
+
+async def _streamed(updates: AsyncGenerator[_Update]) -> StreamingResponse:
     # The first one before the headers leave, so that an unknown id is a problem document.
     first = await anext(updates)
 
@@ -137,12 +151,14 @@ async def _events(verification_id: str, service: Service, _: Reader) -> Streamin
     return StreamingResponse(stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-def _event(update: VerificationReport | VerificationProgress) -> str:
+def _event(update: _Update) -> str:
     if isinstance(update, VerificationProgress):
         kind = "progress" if update.status == "running" else "outcome"
         return f"event: {kind}\ndata: {update.model_dump_json()}\n\n"
-    # The report itself may be large: the event says where it is and how it ended.
-    data = {"id": update.id, "status": "done", "verdict": update.verdict, "certificate_hash": update.certificate_hash}
+    # The outcome itself may be large: the event says how it ended, and it is at the place that was streamed from.
+    data: dict[str, Any] = {"status": "done"}
+    if isinstance(update, VerificationReport):
+        data |= {"id": update.id, "verdict": update.verdict, "certificate_hash": update.certificate_hash}
     return f"event: outcome\ndata: {json.dumps(data)}\n\n"
 
 
@@ -153,24 +169,79 @@ async def _cancel(
     return await service.cancel(verification_id, identity)
 
 
-@router.post("/comparisons", summary="What changes from one policy set to another", tags=["proofs"])
-async def _compare(body: NewComparison, service: Service, _: Prover) -> Comparison:
-    return await service.compare(body)
+_Analysis = Annotated[Analyses, Depends(_analyses)]
+_Outcome = AnalysisOutcome | VerificationProgress
+Patience = Annotated[float, Query(ge=0, le=60, description="seconds to wait for the result")]
 
 
-@router.post("/questions", summary="Can it ever be allowed, or denied", tags=["questions"])
-async def _ask(body: NewQuestion, service: Service, _: Prover) -> Answer:
-    return await service.ask(body)
+def _result(outcome: _Outcome, response: Response) -> _Outcome:
+    if isinstance(outcome, VerificationProgress) and outcome.status == "running":
+        response.status_code = 202
+        response.headers["Location"] = f"/api/v1/analyses/{outcome.id}"
+    return outcome
 
 
-@router.post("/hygiene-checks", summary="Policies that do nothing, or too much", tags=["questions"])
-async def _hygiene(body: HygieneCheck, service: Service, _: Prover) -> Findings:
-    return await service.hygiene(body)
+@router.post(
+    "/comparisons", summary="What changes from one policy set to another", tags=["proofs"], responses=_PROGRESS
+)
+async def _compare(
+    body: NewComparison, analyses: _Analysis, by: Prover, response: Response, wait: Patience = 30.0
+) -> Comparison | VerificationProgress:
+    return cast(
+        "Comparison | VerificationProgress", _result(await analyses.analyze("compare", body, by, wait), response)
+    )
 
 
-@router.post("/constitution-checks", summary="Principles that contradict or imply one another", tags=["questions"])
-async def _constitution(body: ConstitutionCheck, service: Service, _: Prover) -> Findings:
-    return await service.constitution(body)
+@router.post("/questions", summary="Can it ever be allowed, or denied", tags=["questions"], responses=_PROGRESS)
+async def _ask(
+    body: NewQuestion, analyses: _Analysis, by: Prover, response: Response, wait: Patience = 30.0
+) -> Answer | VerificationProgress:
+    return cast("Answer | VerificationProgress", _result(await analyses.analyze("question", body, by, wait), response))
+
+
+@router.post(
+    "/hygiene-checks", summary="Policies that do nothing, or too much", tags=["questions"], responses=_PROGRESS
+)
+async def _hygiene(
+    body: HygieneCheck, analyses: _Analysis, by: Prover, response: Response, wait: Patience = 30.0
+) -> Findings | VerificationProgress:
+    return cast("Findings | VerificationProgress", _result(await analyses.analyze("hygiene", body, by, wait), response))
+
+
+@router.post(
+    "/constitution-checks",
+    summary="Principles that contradict or imply one another",
+    tags=["questions"],
+    responses=_PROGRESS,
+)
+async def _constitution(
+    body: ConstitutionCheck, analyses: _Analysis, by: Prover, response: Response, wait: Patience = 30.0
+) -> Findings | VerificationProgress:
+    outcome = await analyses.analyze("constitution", body, by, wait)
+    return cast("Findings | VerificationProgress", _result(outcome, response))
+
+
+@router.get("/analyses/{analysis_id}", summary="The result of a long analysis", tags=["questions"], responses=_PROGRESS)
+async def _get_analysis(
+    analysis_id: str, analyses: _Analysis, _: Reader, response: Response, wait: Wait = 0.0
+) -> _Outcome:
+    return _result(await analyses.analysis(analysis_id, wait), response)
+
+
+@router.get(
+    "/analyses/{analysis_id}/events",
+    summary="Progress of a long analysis as server-sent events",
+    tags=["questions"],
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "`progress` events, then one `outcome`"}},
+)
+async def _analysis_events(analysis_id: str, analyses: _Analysis, _: Reader) -> StreamingResponse:
+    return await _streamed(analyses.progress(analysis_id))
+
+
+@router.post("/analyses/{analysis_id}/cancellation", summary="Stop a long analysis", tags=["questions"])
+async def _cancel_analysis(analysis_id: str, analyses: _Analysis, by: Prover) -> _Outcome:
+    return await analyses.cancel(analysis_id, by)
 
 
 @router.get("/certificates/{digest}", summary="One certificate", tags=["certificates"])

@@ -320,3 +320,17 @@ class StoredVerification:
     finished_at: datetime | None = None
     report: VerificationReport | None = None
     detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnalysis:
+    """A comparison, question or check as it is kept: its input, so that it can be resumed, and its result once there is one."""
+
+    id: str
+    kind: JobKind
+    input: dict[str, Any]
+    status: Status
+    requested_by: str
+    created_at: datetime
+    result: dict[str, Any] | None = None
+    detail: str | None = None

@@ -31,6 +31,11 @@ class VerificationNotFound(DomainError):
     title: ClassVar[str] = "There is no such verification"
 
 
+class AnalysisNotFound(DomainError):
+    code: ClassVar[str] = "analysis_not_found"
+    title: ClassVar[str] = "There is no such analysis"
+
+
 class CertificateNotFound(DomainError):
     code: ClassVar[str] = "certificate_not_found"
     title: ClassVar[str] = "There is no such certificate"

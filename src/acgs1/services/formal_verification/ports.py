@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from acgs1.contracts.events import Event
 from acgs1.contracts.formal_verification import Certificate, ProofCheck, VerificationReport, VerificationSummary
-from acgs1.services.formal_verification.domain import Job, Plan, Status, StoredVerification
+from acgs1.services.formal_verification.domain import Job, Plan, Status, StoredAnalysis, StoredVerification
 
 
 class Prover(Protocol):
@@ -59,6 +59,17 @@ class Records(Protocol):
         """The certificate and the id of its verification."""
         ...
 
+    async def add_analysis(self, analysis: StoredAnalysis) -> None: ...
+    async def analysis(self, analysis_id: str) -> StoredAnalysis | None: ...
+    async def running_analyses(self) -> list[StoredAnalysis]: ...
+    async def finish_analysis(
+        self,
+        analysis_id: str,
+        status: Status,
+        at: datetime,
+        result: dict[str, Any] | None = None,
+        detail: str | None = None,
+    ) -> None: ...
     async def record(self, event: Event) -> None: ...
 
 

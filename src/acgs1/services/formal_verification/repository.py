@@ -13,8 +13,9 @@ from acgs1.contracts.formal_verification import Certificate, VerificationReport,
 from acgs1.core.hashing import text_hash
 from acgs1.kit.db import page
 from acgs1.kit.outbox import Recorder
-from acgs1.services.formal_verification.domain import Status, StoredVerification
+from acgs1.services.formal_verification.domain import JobKind, Status, StoredAnalysis, StoredVerification
 from acgs1.services.formal_verification.models import (
+    AnalysisRow,
     CachedObligationRow,
     CertificateRow,
     ProofTextRow,
@@ -126,6 +127,56 @@ class VerificationRepository(Recorder):
     async def certificate(self, certificate_hash: str) -> tuple[Certificate, str] | None:
         row = await self.session.get(CertificateRow, certificate_hash)
         return (Certificate.model_validate(row.certificate), row.verification_id) if row is not None else None
+
+    async def add_analysis(self, analysis: StoredAnalysis) -> None:
+        self.session.add(
+            AnalysisRow(
+                id=analysis.id,
+                kind=analysis.kind,
+                input=analysis.input,
+                status=analysis.status,
+                requested_by=analysis.requested_by,
+                created_at=analysis.created_at,
+            )
+        )
+        await self.session.flush()
+
+    async def analysis(self, analysis_id: str) -> StoredAnalysis | None:
+        row = await self.session.get(AnalysisRow, analysis_id)
+        return _analysis(row) if row is not None else None
+
+    async def running_analyses(self) -> list[StoredAnalysis]:
+        rows = await self.session.scalars(
+            select(AnalysisRow).where(AnalysisRow.status == "running").order_by(AnalysisRow.id)
+        )
+        return [_analysis(row) for row in rows]
+
+    async def finish_analysis(
+        self,
+        analysis_id: str,
+        status: Status,
+        at: datetime,
+        result: dict[str, Any] | None = None,
+        detail: str | None = None,
+    ) -> None:
+        await self.session.execute(
+            update(AnalysisRow)
+            .where(AnalysisRow.id == analysis_id)
+            .values(status=status, result=result, detail=detail, finished_at=at)
+        )
+
+
+def _analysis(row: AnalysisRow) -> StoredAnalysis:
+    return StoredAnalysis(
+        id=row.id,
+        kind=cast("JobKind", row.kind),
+        input=row.input,
+        status=cast("Status", row.status),
+        requested_by=row.requested_by,
+        created_at=row.created_at,
+        result=row.result,
+        detail=row.detail,
+    )
 
 
 def _verification(row: VerificationRow) -> StoredVerification:

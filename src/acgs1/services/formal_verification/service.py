@@ -1,4 +1,4 @@
-"""Use cases: verify, compare, certify."""
+"""Use cases: verify, certify."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -12,19 +12,9 @@ from acgs1.contracts.auth import Identity
 from acgs1.contracts.common import Page
 from acgs1.contracts.events import Event, new_event
 from acgs1.contracts.formal_verification import (
-    Answer,
     Certificate,
     CertificateInputs,
     CertificateProofs,
-    Comparison,
-    ConstitutionCheck,
-    EnvironmentAnswer,
-    EnvironmentChange,
-    Finding,
-    Findings,
-    HygieneCheck,
-    NewComparison,
-    NewQuestion,
     NewVerification,
     Obligation,
     ObligationProofs,
@@ -43,15 +33,10 @@ from acgs1.services.formal_verification.archive import CertificateArchive
 from acgs1.services.formal_verification.domain import (
     Job,
     Plan,
-    PolicyFacts,
     StoredVerification,
     certificate_body,
-    hygiene_findings,
-    implied_findings,
     is_defect,
-    overall_change,
     sign_certificate,
-    undecided_facts,
     verdict_of,
     with_proofs,
 )
@@ -60,7 +45,6 @@ from acgs1.services.formal_verification.ports import Archive, ProofChecker, Prov
 
 _log = structlog.get_logger()
 
-_QUESTION_SECONDS = 120.0
 _RESULTS_PER_SAVE = 256
 _RECENT_RESULTS = 20_000
 
@@ -383,46 +367,6 @@ class VerificationService:
                     key_id=certificate.key_id,
                 )
             )
-
-    # --- comparisons ---
-
-    async def compare(self, request: NewComparison) -> Comparison:
-        """What changes from old to new, per request environment. Raises as `verify` does."""
-        results = await self._all(Job(new_id("cmp"), "compare", request.model_dump(mode="json")))
-        environments = [EnvironmentChange.model_validate(result) for result in results]
-        return Comparison(change=overall_change(e.change for e in environments), environments=environments)
-
-    # --- questions ---
-
-    async def ask(self, question: NewQuestion) -> Answer:
-        """Whether it can ever happen, per request environment. Raises as `verify` does."""
-        results = await self._all(Job(new_id("que"), "question", question.model_dump(mode="json")))
-        environments = [EnvironmentAnswer.model_validate(result) for result in results]
-        answers = {environment.answer for environment in environments}
-        overall = "yes" if "yes" in answers else "unknown" if "unknown" in answers else "no"
-        return Answer(answer=overall, environments=environments)
-
-    async def hygiene(self, check: HygieneCheck) -> Findings:
-        """Policies that do nothing, or more than the constitution speaks of. Raises as `verify` does."""
-        results = await self._all(Job(new_id("hyg"), "hygiene", check.model_dump(mode="json")))
-        facts = [PolicyFacts(**result) for result in results if "undecided" not in result]
-        undecided = len(results) - len(facts) + undecided_facts(facts)
-        return Findings(findings=hygiene_findings(facts), undecided=undecided)
-
-    async def constitution(self, check: ConstitutionCheck) -> Findings:
-        """Principles that contradict or imply one another. Raises InvalidConstitution, ProverUnavailable."""
-        results = await self._all(Job(new_id("con"), "constitution", check.model_dump(mode="json")))
-        found = [Finding.model_validate(finding) for result in results for finding in result["findings"]]
-        implied = implied_findings(result["implied"] for result in results)
-        return Findings(findings=[*found, *implied], undecided=sum(result["undecided"] for result in results))
-
-    async def _all(self, job: Job) -> list[dict[str, Any]]:
-        """Every item's result, in order."""
-        plan = await self._prover.plan(job)
-        indices = [item.index for item in plan.items]
-        async with aclosing(self._prover.run(job, plan, indices, _QUESTION_SECONDS)) as answers:
-            results = {index: result async for index, result in answers}
-        return [results[index] for index in indices]
 
     # --- certificates ---
 

@@ -20,6 +20,7 @@ from acgs1.services.formal_verification.adapters.attestor import LedgerAttestor
 from acgs1.services.formal_verification.adapters.ethos import CheckerUnusable, EthosChecker
 from acgs1.services.formal_verification.adapters.pool import PoolLimits, ProverPool, log_defect
 from acgs1.services.formal_verification.adapters.signer import CertificateSigner
+from acgs1.services.formal_verification.analyses import Analyses
 from acgs1.services.formal_verification.repository import VerificationRepository
 from acgs1.services.formal_verification.service import VerificationService
 from acgs1.services.formal_verification.settings import ProverSettings
@@ -55,8 +56,10 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         idle_seconds=settings.idle_seconds,
     )
     pool = ProverPool(limits, platform.clock, on_defect=partial(_keep_reproducer, platform.home.root / "reproducers"))
+    store = Store(platform.database, VerificationRepository)
+    analyses = Analyses(store, pool, platform.clock)
     service = VerificationService(
-        Store(platform.database, VerificationRepository),
+        store,
         pool,
         CertificateSigner(platform.home.keys("formal_verification")),
         platform.clock,
@@ -69,7 +72,9 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
     )
     platform.deliver_to_log()
     platform.spawn("resume", service.resume)
+    platform.spawn("resume-analyses", analyses.resume)
     app.state.service = service
+    app.state.analyses = analyses
     app.state.pool = pool
     try:
         async with optimized(app, platform.settings, "formal_verification"):
@@ -84,6 +89,7 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
             yield
     finally:
         await service.stop()
+        await analyses.stop()
         await pool.close()
 
 
