@@ -1,10 +1,14 @@
 """The airline amends its constitution: draft, vote, new proof, new bundle, on the whole running system over HTTP."""
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from solders.keypair import Keypair
 
+from acgs1.ledger.keys import save_keypair
 from governance import airline
 from polling import eventually
 from system import System, govern, running
@@ -149,3 +153,67 @@ def test_a_new_member_joins_by_vote_and_votes(system: System):
     assert ask(system, "POST", "policy_governance", path, token, 201, json={"choice": "for"})["weight"] == 2
     assert carry(system, proposal)["status"] == "enacted"
     assert ask(system, "GET", "policy_governance", "/api/v1/ledger/state", token)["quorum_bp"] == 6000
+
+
+def said(system: System, user: str, *arguments: str, status: int = 0) -> Any:
+    """`acgs1 ...` as one of the people."""
+    passwords = json.loads((system.home / "run" / "demo.json").read_text()) | {"mo": "correct horse battery staple"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(system.environment, "ACGS_PASSWORD", passwords[user])
+        done = system.command(*arguments, "--user", user)
+    assert done.returncode == status, done.stdout + done.stderr
+    return json.loads(done.stdout) if status == 0 else done.stderr
+
+
+def test_a_member_with_a_wallet_of_their_own_votes_from_the_terminal(system: System, tmp_path: Path):
+    wallet = Keypair()
+    save_keypair(tmp_path / "wallet.json", wallet)
+    body = {"username": "mo", "password": "correct horse battery staple", "roles": ["member"]}
+    mo = ask(system, "POST", "auth", "/api/v1/users", system.admin(), 201, json=body)
+    address = str(wallet.pubkey())
+    registering = ("member", "register", mo["id"], "--weight", "2", "--wallet", address, "--title", "Mo joins")
+    proposal = said(system, "ines", "proposals", *registering)
+    for name in ("ines", "jonas"):
+        said(system, name, "vote", proposal["id"], "for")
+    assert said(system, "ines", "proposals", "finalize", proposal["id"])["status"] == "enacted"
+
+    draft = tmp_path / "constitution.json"
+    text = ask(system, "GET", "constitutional_ai", "/api/v1/constitutions/in-force", system.admin())["constitution"]
+    draft.write_text(json.dumps({**text, "preamble": "Written at a terminal."}))
+    kept = said(system, "olu", "constitution", "draft", str(draft))
+    assert said(system, "olu", "constitution", "difference", kept["hash"])["text"] == ["preamble"]
+    made = said(system, "mo", "proposals", "amend", kept["hash"], "--title", "A preamble")
+    assert made["status"] == "unsigned"
+    refusal = said(system, "mo", "vote", proposal["id"], "for", status=1)
+    assert "proposal_not_open" in refusal
+    landed = said(system, "mo", "proposals", "open", made["id"], "--keypair", str(tmp_path / "wallet.json"))
+    assert landed["status"] == "landed"
+    assert said(system, "mo", "proposals", "show", made["id"])["status"] == "open"
+    assert "own_wallet" in said(system, "mo", "vote", made["id"], "for", status=1)
+    said(system, "mo", "vote", made["id"], "for", "--keypair", str(tmp_path / "wallet.json"))
+    assert said(system, "mo", "proposals", "show", made["id"])["for_weight"] == 2
+    said(system, "mo", "proposals", "cancel", made["id"], "--keypair", str(tmp_path / "wallet.json"))
+    closed = said(system, "mo", "proposals", "close", made["id"], "--keypair", str(tmp_path / "wallet.json"))
+    assert closed["status"] == "landed"
+
+
+def test_the_emergency_authority_is_handed_on_in_two_steps(system: System, tmp_path: Path):
+    successor, key = Keypair(), tmp_path / "successor.json"
+    save_keypair(key, successor)
+    early = system.command("authority", "accept", "emergency", "--keypair", str(key))
+    assert early.returncode == 1
+    assert "ledger_no_offer" in early.stderr
+    offered = system.command("authority", "offer", "emergency", str(successor.pubkey()))
+    assert offered.returncode == 0, offered.stderr
+    accepted = system.command("authority", "accept", "emergency", "--keypair", str(key))
+    assert accepted.returncode == 0, accepted.stderr
+    body = {"kind": "freeze_activation", "reason": "Who may?", "seconds": 60}
+    refused = ask(system, "POST", "policy_governance", "/api/v1/emergencies", system.admin(), 409, json=body)
+    assert refused["code"] == "ledger_unauthorized_emergency_action"
+    (system.home / "keys" / "ledger" / "emergency.json").unlink()
+    save_keypair(system.home / "keys" / "ledger" / "emergency.json", successor)
+    system.back("policy_governance", system.kill("policy_governance"))
+    ask(system, "POST", "policy_governance", "/api/v1/emergencies", system.admin(), 201, json=body)
+    (action,) = ask(system, "GET", "policy_governance", "/api/v1/emergencies", system.admin())
+    path = f"/api/v1/emergencies/{action['index']}/end"
+    assert ask(system, "POST", "policy_governance", path, system.admin(), json={})["status"] == "ended"

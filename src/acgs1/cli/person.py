@@ -1,0 +1,65 @@
+"""Commands that act for a person: who they are, what the services answer them, and how it is shown."""
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import click
+import httpx
+
+from acgs1.contracts.auth import AccessToken
+from acgs1.kit.home import Home
+from acgs1.kit.settings import PlatformSettings
+from acgs1.runtime.api import Api, ApiProblem
+
+user_option = click.option(
+    "--user", default="admin", show_default=True, help="Who acts. The password is ACGS_PASSWORD, or is asked for."
+)
+
+
+def as_person(user: str, work: Callable[[Api], Awaitable[None]]) -> None:
+    """Sign `user` in and do `work`. A problem that a service answers with becomes the command's error, with its code."""
+    settings = PlatformSettings()
+    credentials = {"username": user, "password": _password(settings, user)}
+
+    async def signed_in() -> None:
+        async with httpx.AsyncClient(timeout=60.0, trust_env=False) as http:
+            api = Api(http, settings)
+            token = await api.post("auth", "/api/v1/sessions", credentials, AccessToken)
+            await work(api.acting_as(token.access_token))
+
+    try:
+        asyncio.run(signed_in())
+    except ApiProblem as problem:
+        raise click.ClickException(str(problem)) from None
+    except httpx.HTTPError as error:
+        raise click.ClickException(f"the system does not answer ({error}); `acgs1 status` shows it") from None
+
+
+def ask(
+    user: str,
+    method: str,
+    part: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    params: dict[str, Any] | None = None,
+) -> None:
+    """One call as `user`, its answer printed as JSON."""
+
+    async def work(api: Api) -> None:
+        answer = await api.call(method, part, path, body=body, params=params)
+        click.echo(json.dumps(answer.json(), indent=2, ensure_ascii=False))
+
+    as_person(user, work)
+
+
+def _password(settings: PlatformSettings, user: str) -> str:
+    if password := os.environ.get("ACGS_PASSWORD"):
+        return password
+    # The administrator's own machine: whoever can read the data directory is the administrator.
+    file = Home(settings.home).admin_password
+    if user == "admin" and file.exists():
+        return file.read_text().strip()
+    return click.prompt(f"password of {user}", hide_input=True, err=True)
