@@ -33,8 +33,9 @@ _ANNOUNCEMENTS: Final = 1024
 class OperationStats:
     """Counts for one operation since the cache was made.
 
-    A call is one of: a hit in `hits[level]`, `stale` (served because a load failed), `joined` (shared another's load),
-    `loads` (loaded it), `errors` (the load failed and nothing could be served), or for `get` a `misses`.
+    A call is one of: a hit in `hits[level]`, `joined` (shared another's load), or one of `misses`: no level had the value, so that it
+    was computed (or, by `get`, not given). `loads` counts what was computed, refreshes in the background included; a load that
+    failed is one of `stale` (an old value was served instead) or of `errors`.
     """
 
     hits: dict[str, int] = field(default_factory=dict[str, int])
@@ -58,8 +59,8 @@ class OperationStats:
     @property
     def hit_rate(self) -> float:
         """Fraction of calls answered without computing anything; 0.0 before the first call."""
-        hits = sum(self.hits.values()) + self.stale + self.joined
-        calls = hits + self.loads + self.misses + self.errors
+        hits = sum(self.hits.values()) + self.joined
+        calls = hits + self.misses
         return hits / calls if calls else 0.0
 
 
@@ -423,6 +424,8 @@ class IntelligentCache:
         claim: tuple[GuardedLevel, int] | None,
     ) -> None:
         call = flight.call
+        if not flight.background:
+            call.stats.misses += 1
         # Taken before the computation reads anything: see the invariant in `levels`.
         positions = [guarded.level.position for guarded in self._levels]
         started = self._clock.monotonic()
@@ -657,6 +660,9 @@ def _pack(call: _Call, value: Any) -> tuple[Any, bytes] | None:
         return value, b""
     try:
         body = policy.codec.encode(value)
+        if policy.hand_out_same and policy.shared:
+            # As it comes back from a shared level (the order of names is the canonical one), so that all callers see the same.
+            value = policy.codec.decode(body)
     except (TypeError, ValueError) as error:
         _log.error("%s.%s is not cached: its codec refuses it: %s", call.service, call.operation, error)
         return None

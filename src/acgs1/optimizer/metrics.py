@@ -22,7 +22,7 @@ class CacheCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         names = ["service", "operation"]
         hits = CounterMetricFamily("acgs_cache_hits", "Calls answered from a level", labels=[*names, "level"])
-        misses = CounterMetricFamily("acgs_cache_misses", "Look-ups that found nothing", labels=names)
+        misses = CounterMetricFamily("acgs_cache_misses", "Calls for which no level had a value", labels=names)
         loads = CounterMetricFamily("acgs_cache_loads", "Values computed", labels=names)
         seconds = CounterMetricFamily("acgs_cache_load_seconds", "Time spent computing", labels=names)
         joined = CounterMetricFamily("acgs_cache_joined", "Calls that shared another's load", labels=names)

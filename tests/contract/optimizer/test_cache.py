@@ -16,7 +16,7 @@ from acgs1.kit.db import Database
 from acgs1.optimizer.cache import IntelligentCache
 from acgs1.optimizer.database_level import DatabaseLevel
 from acgs1.optimizer.levels import SharedLevel
-from acgs1.optimizer.policy import CachePolicy
+from acgs1.optimizer.policy import CachePolicy, ModelCodec
 from redis_server import RedisServer
 
 POLICY = CachePolicy(ttl=10, jitter=0, refresh_ahead=0.2, stale_if_error=5)
@@ -126,12 +126,42 @@ async def test_a_caller_who_changes_what_it_got_changes_nobody_elses(cache):
     assert source.value == {"v": 1}
 
 
+async def test_the_first_answer_is_the_same_as_the_one_that_comes_from_a_shared_level(make):
+    one, two = await make(), await make()
+
+    async def compute() -> dict[str, int]:
+        return {"b": 1, "a": 2}
+
+    for cache in (one, two):
+        cache.declare("s", "op", CachePolicy(hand_out_same=True, codec=ModelCodec(dict[str, int])))
+    answers = [await cache.get_or_compute("s", "op", {}, compute) for cache in (one, two)]
+    assert [list(answer) for answer in answers] == [["a", "b"]] * 2
+
+
 async def test_however_many_ask_at_once_it_is_computed_once(cache):
     source = Source()
     assert await asyncio.gather(*(cache.get_or_compute("s", "op", {}, source) for _ in range(50))) == [{"v": 1}] * 50
     assert source.reads == 1
     stats = cache.operations["s", "op"]
-    assert (stats.loads, stats.joined) == (1, 49)
+    assert (stats.loads, stats.joined, stats.misses) == (1, 49, 1)
+    assert stats.hit_rate == 49 / 50
+
+
+async def test_the_figures_add_up_to_the_calls(cache, clock):
+    source = Source()
+    for number in range(6):
+        await cache.get_or_compute("s", "op", {"n": number % 2}, source)
+    await cache.get("s", "op", {"n": 7})
+    stats = cache.operations["s", "op"]
+    assert sum(stats.hits.values()) + stats.joined + stats.misses == 7
+    assert (stats.misses, stats.loads, stats.hits) == (3, 2, {"local": 4})
+    assert stats.entries == 2
+    assert stats.bytes_held == cache.bytes_held
+    clock.advance(3)
+    await cache.get_or_compute("s", "op", {"n": 0}, source)
+    assert stats.ages["local"] == 3
+    await cache.invalidate(service="s")
+    assert (stats.entries, stats.bytes_held) == (0, 0)
 
 
 async def test_nothing_found_is_not_kept(cache):
@@ -290,6 +320,8 @@ async def test_process_memory_stays_within_its_bytes(clock):
         await cache.set("s", "op", {"n": number}, "x" * 100, tags=[f"t{number}"])
     assert cache.bytes_held <= 20_000
     assert cache.evictions == 500 - cache.entries
+    stats = cache.operations["s", "op"]
+    assert (stats.evictions, stats.entries, stats.bytes_held) == (cache.evictions, cache.entries, cache.bytes_held)
     assert len(cache._by_scope) <= 3 + 3 * cache.entries, "evicted values leave no index entries behind"
 
 

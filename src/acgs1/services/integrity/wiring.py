@@ -14,6 +14,7 @@ from acgs1.kit.outbox import OutboxRelay
 from acgs1.kit.platform import Platform
 from acgs1.kit.signing import SigningKey
 from acgs1.kit.web import Lifespan
+from acgs1.optimizer.batching import KeyedBatcher
 from acgs1.optimizer.web import optimized
 from acgs1.services.integrity.adapters.memory import CheckpointFile
 from acgs1.services.integrity.anchoring import Anchorer
@@ -48,6 +49,9 @@ def wiring(own: IntegritySettings) -> Lifespan:
             optimized(app, platform.settings, "integrity"),
             LedgerClient(platform.settings.url("ledger"), clock=platform.clock) as client,
         ):
+            # Look-ups of the same moment go to the node in one request.
+            lookups = KeyedBatcher(client.accounts, name="ledger-reads", max_batch=100)
+            client.read_accounts_by(lookups.get)
             key_file = platform.home.keys("ledger") / "log.json"
             ledger = SolanaLedger(client, key_file, breakers().get("integrity->ledger"))
             anchorer = Anchorer(store, sequencer, ledger, platform.clock)
@@ -75,5 +79,6 @@ def wiring(own: IntegritySettings) -> Lifespan:
                 yield
             finally:
                 await sequencer.close()
+                await lookups.close()
 
     return wire

@@ -12,7 +12,8 @@ from acgs1.core.errors import DomainError
 from acgs1.kit.breaker import breakers
 from acgs1.kit.db import Store
 from acgs1.kit.platform import Platform
-from acgs1.optimizer.web import optimized
+from acgs1.optimizer.batching import KeyedBatcher
+from acgs1.optimizer.web import Reads, optimized
 from acgs1.services.policy_governance.adapters.engine import KernelLoader
 from acgs1.services.policy_governance.adapters.parts import AuthPeople, RemoteTexts, RemoteVerifier
 from acgs1.services.policy_governance.adapters.sealer import KeySealer
@@ -46,6 +47,9 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
     verifier = RemoteVerifier(platform.client("formal_verification"))
     point = DecisionPoint(store, spool, platform.clock)
     async with LedgerClient(platform.settings.url("ledger"), clock=platform.clock) as client:
+        # Look-ups of the same moment go to the node in one request.
+        lookups = KeyedBatcher(client.accounts, name="ledger-reads", max_batch=100)
+        client.read_accounts_by(lookups.get)
         rules = Parameters(own.voting_seconds, own.threshold_bp, own.quorum_bp)
         keys = platform.home.keys("ledger")
         ledger = SolanaGovernance(client, keys, rules, breakers().get("policy_governance->ledger"))
@@ -78,17 +82,21 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
             platform.spawn("spools", partial(spool.adopt, partial(jobs.keep_decisions, store)))
         try:
             async with optimized(app, platform.settings, "policy_governance"):
-                # For readers: every step of a vote asks the ledger itself.
-                reads = app.state.reads
-                reads.declare("ledger_state", GovernanceState, ttl=1.0, at_least=0.25)
-                # An activation forgets both; the bound is for what comes about otherwise.
-                reads.declare("active_bundle", Bundle, ttl=1.0)
-                reads.declare("bundle", Bundle, ttl=1.0, cacheable=_was_in_force)
+                _declare(app.state.reads)
                 yield
         finally:
             await spool.close()
+            await lookups.close()
 
 
 def _was_in_force(bundle: Bundle) -> bool:
     """Before that its state changes from step to step of the vote."""
     return bundle.activated_at is not None
+
+
+def _declare(reads: Reads) -> None:
+    # For readers: every step of a vote asks the ledger itself.
+    reads.declare("ledger_state", GovernanceState, ttl=1.0, at_least=0.25)
+    # An activation forgets both; the bound is for what comes about otherwise.
+    reads.declare("active_bundle", Bundle, ttl=1.0)
+    reads.declare("bundle", Bundle, ttl=1.0, cacheable=_was_in_force)

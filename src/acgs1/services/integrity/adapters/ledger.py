@@ -1,5 +1,6 @@
 """The log authority's side of the ledger client."""
 
+import asyncio
 import base64
 from pathlib import Path
 from typing import Final
@@ -114,7 +115,7 @@ async def verify_on_ledger(bundle: EvidenceBundle, client: LedgerClient) -> list
         transaction = Check("ledger transaction", False, "the ledger has another transaction under this signature")
     else:
         transaction = Check("ledger transaction", True, f"landed in slot {landed.slot}")
-    governance, found = await client.get_governance(), await client.get_anchor()
+    governance, found = await asyncio.gather(client.get_governance(), client.get_anchor())
     if governance is None or found is None:
         account = Check("ledger account", False, f"no governance program stands at {client.program}")
     elif found.tree_size < anchor.tree_size or (found.tree_size == anchor.tree_size and found.root != anchor.root_hash):

@@ -273,8 +273,7 @@ class SolanaGovernance:
 
     async def is_enacted(self, policies_hash: str) -> bool:
         async def look() -> bool:
-            state = await self._client.governance()
-            policy = await self._client.get_policy(policies_hash)
+            state, policy = await asyncio.gather(self._client.governance(), self._client.get_policy(policies_hash))
             return policy is not None and policy.constitution_version == state.constitution_version
 
         return await self._guarded(look)
