@@ -29,7 +29,8 @@ _SECURITY_HEADERS = (
 
 
 class Observe:
-    """Request id, trace context, security headers, metrics and one log line per request."""
+    """Request id, trace context, security headers, metrics, and a log line per request: for what went well and changed nothing, at level
+    debug only."""
 
     def __init__(self, app: ASGIApp, service: str) -> None:
         self._app = app
@@ -76,8 +77,9 @@ class Observe:
             timed.observe(seconds, {"trace_id": trace.trace_id} if trace.sampled else None)
             if trace.sampled or status >= 500:
                 recorder().answered(trace, f"{method} {route}", status, seconds)
-            if status >= 500 or not route.startswith(("/health", "/metrics", "/access")):
-                _log.info("request", method=method, route=route, status=status, ms=round(seconds * 1000, 2))
+            # Reads and decisions that went well are counted above; a line for each would cost more than many of them.
+            log = _log.debug if status < 400 and (method == "GET" or route.startswith("/access")) else _log.info
+            log("request", method=method, route=route, status=status, ms=round(seconds * 1000, 2))
             request_id_var.reset(tokens[0])
             trace_var.reset(tokens[1])
 

@@ -19,8 +19,8 @@ _log = structlog.get_logger()
 Deliver = Callable[[list[Recorded]], Awaitable[None]]
 """Moves decisions to where they stay; returns once they are durable there."""
 
-# Groups up what a drain moves; a decision is already safe by then.
-_PAUSE = 0.05
+# Groups up what a drain moves, whose price is per group; a decision is already safe, and found by its id, by then.
+_PAUSE = 0.2
 
 
 class DecisionSpool:
