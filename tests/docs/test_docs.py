@@ -69,6 +69,8 @@ def _variables() -> dict[str, object]:
         for name, field in kind.model_fields.items():
             prefix = str(kind.model_config.get("env_prefix"))
             variable = "ALLOWED_ORIGINS" if name == "allowed_origins" else f"{prefix}{name}".upper()
+            if isinstance(field.validation_alias, str):
+                variable = field.validation_alias
             found[variable] = ... if field.default is PydanticUndefined else field.default
     return found
 
