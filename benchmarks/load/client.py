@@ -35,6 +35,11 @@ def encode(
     return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
 
 
+BROKEN = 0
+TOO_LATE = -1
+"""What stands for the status where there is no answer: the connection broke, or nobody answered in time."""
+
+
 class Exchange:
     """One request and its answer. `done` is called exactly once; `sent` is when the bytes were handed to a connection (monotonic), or None
     when they never were. Whoever sends it calls `late` when it has waited long enough."""
@@ -58,7 +63,7 @@ class Exchange:
 
     def late(self, seconds: float) -> None:
         connection = self.connection
-        self.finish(0, b"", f"no answer within {seconds:g} s")
+        self.finish(TOO_LATE, b"", f"no answer within {seconds:g} s")
         if connection is not None:
             connection.abort()
 
@@ -91,11 +96,11 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._end(0, b"", f"not HTTP: {error}")
+            self._end(BROKEN, b"", f"not HTTP: {error}")
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end(0, b"", f"connection lost: {exc or 'closed'}")
+        self._end(BROKEN, b"", f"connection lost: {exc or 'closed'}")
         self._pool.lost(self)
 
     # --- httptools ---
@@ -177,7 +182,7 @@ class Pool:
             while self._waiting:
                 exchange = self._waiting.popleft()
                 if not exchange.finished:
-                    exchange.finish(0, b"", f"cannot connect: {type(error).__name__}")
+                    exchange.finish(BROKEN, b"", f"cannot connect: {type(error).__name__}")
                     return
             return
         self.free(connection)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from benchmarks.load.client import encode
+from benchmarks.load.client import BROKEN, encode
 from benchmarks.load.scene import Agent, Case, Scene, basic
 
 from acgs1.core.merkle import verify_inclusion
@@ -37,8 +37,9 @@ class Kind:
     """Whether a client may send it again without knowing what became of the first one."""
 
 
-Repeatable = frozenset({0, 502, 503, 504})
-"""What a client that retries once takes for a reason to: no answer at all (0), or a status that says `not now`."""
+Repeatable = frozenset({BROKEN, 502, 503, 504})
+"""What a client that retries once takes for a reason to: a broken connection, or a status that says `not now`. Not an answer that did not
+come in time: whoever waits would only wait longer, and a system that is overloaded would get twice the load."""
 
 
 @dataclass(slots=True)

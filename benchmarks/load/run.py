@@ -16,7 +16,7 @@ from itertools import accumulate
 from random import Random
 from typing import Final, NamedTuple
 
-from benchmarks.load.client import Exchange, Pool
+from benchmarks.load.client import BROKEN, Exchange, Pool
 from benchmarks.load.mix import Check, Exhausted, Kind, Repeatable
 
 from acgs1.contracts.topology import SERVICES
@@ -195,7 +195,7 @@ class _Driver:
             sample.sent = None if attempt.sent is None else attempt.sent - self.start
             if failure is not None and self._repeat[sample.kind] and status in Repeatable:
                 sample.attempts = 2
-                pause = RETRY_AFTER_SECONDS if status else RETRY_SECONDS
+                pause = RETRY_SECONDS if status == BROKEN else RETRY_AFTER_SECONDS
                 self._loop.call_later(pause, self._attempt, sample, attempt.data, attempt.check)
                 return
         sample.answered = now - self.start
