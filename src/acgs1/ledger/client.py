@@ -42,7 +42,7 @@ from acgs1.ledger.instructions import (
     reference_address,
 )
 from acgs1.ledger.jsonrpc import JsonRpc
-from acgs1.ledger.keys import parse_address
+from acgs1.ledger.keys import address_of, parse_address
 from acgs1.ledger.program import shipped
 from acgs1.ledger.transactions import PRIORITY_CAP, Receipt, Sender, UnsignedTransaction
 
@@ -310,7 +310,7 @@ class LedgerClient:
         found = await self.get_governance()
         if found is None:
             try:
-                await self.send([self.build.initialize(payer.pubkey(), who, rules, constitution_hash)], [payer])
+                await self.send([self.build.initialize(address_of(payer), who, rules, constitution_hash)], [payer])
             except ProgramError as error:
                 if error.name != "AlreadyExists":
                     raise
@@ -324,7 +324,7 @@ class LedgerClient:
         for attempt in range(_INDEX_ATTEMPTS):
             index = (await self.governance()).principle_count
             instruction = self.build.add_principle(
-                authority.pubkey(), index, title, content_hash, constitution_hash, proposal
+                address_of(authority), index, title, content_hash, constitution_hash, proposal
             )
             try:
                 return await self.send([instruction], [authority])
@@ -343,7 +343,7 @@ class LedgerClient:
         proposal: int | None = None,
     ) -> Receipt:
         instruction = self.build.amend_principle(
-            authority.pubkey(), index, title, content_hash, constitution_hash, proposal
+            address_of(authority), index, title, content_hash, constitution_hash, proposal
         )
         return await self.send([instruction], [authority])
 
@@ -351,32 +351,34 @@ class LedgerClient:
         self, authority: Keypair, index: int, constitution_hash: str, proposal: int | None = None
     ) -> Receipt:
         return await self.send(
-            [self.build.retire_principle(authority.pubkey(), index, constitution_hash, proposal)], [authority]
+            [self.build.retire_principle(address_of(authority), index, constitution_hash, proposal)], [authority]
         )
 
     async def ratify(self, council: Keypair, constitution_hash: str) -> Receipt:
         """End the bootstrap: from now on every change of the registers needs an accepted proposal."""
-        return await self.send([self.build.ratify(council.pubkey(), constitution_hash)], [council])
+        return await self.send([self.build.ratify(address_of(council), constitution_hash)], [council])
 
     async def register_member(
         self, authority: Keypair, wallet: Pubkey, weight: int, proposal: int | None = None
     ) -> Receipt:
-        return await self.send([self.build.register_member(authority.pubkey(), wallet, weight, proposal)], [authority])
+        return await self.send(
+            [self.build.register_member(address_of(authority), wallet, weight, proposal)], [authority]
+        )
 
     async def set_weight(self, authority: Keypair, wallet: Pubkey, weight: int, proposal: int | None = None) -> Receipt:
-        return await self.send([self.build.set_weight(authority.pubkey(), wallet, weight, proposal)], [authority])
+        return await self.send([self.build.set_weight(address_of(authority), wallet, weight, proposal)], [authority])
 
     async def remove_member(self, authority: Keypair, wallet: Pubkey, proposal: int | None = None) -> Receipt:
-        return await self.send([self.build.remove_member(authority.pubkey(), wallet, proposal)], [authority])
+        return await self.send([self.build.remove_member(address_of(authority), wallet, proposal)], [authority])
 
     async def set_parameters(self, authority: Keypair, rules: Parameters, proposal: int | None = None) -> Receipt:
-        return await self.send([self.build.set_parameters(authority.pubkey(), rules, proposal)], [authority])
+        return await self.send([self.build.set_parameters(address_of(authority), rules, proposal)], [authority])
 
     async def offer_authority(self, holder: Keypair, role: Role, offered_to: Pubkey) -> Receipt:
-        return await self.send([self.build.offer_authority(holder.pubkey(), role, offered_to)], [holder])
+        return await self.send([self.build.offer_authority(address_of(holder), role, offered_to)], [holder])
 
     async def accept_authority(self, candidate: Keypair, role: Role) -> Receipt:
-        return await self.send([self.build.accept_authority(candidate.pubkey(), role)], [candidate])
+        return await self.send([self.build.accept_authority(address_of(candidate), role)], [candidate])
 
     # -- proposals --------------------------------------------------------------------------------------------
 
@@ -397,14 +399,14 @@ class LedgerClient:
         proposer with the same name has landed, that proposal is returned and nothing is sent: so a caller that
         was interrupted can repeat itself, while a second proposal of the same content stays possible.
         """
-        if intent is not None and (landed := await self.find_proposed(proposer.pubkey(), intent)) is not None:
+        if intent is not None and (landed := await self.find_proposed(address_of(proposer), intent)) is not None:
             return landed
-        mark = [] if intent is None else [reference((payer or proposer).pubkey(), intent)]
+        mark = [] if intent is None else [reference(address_of(payer or proposer), intent)]
         for attempt in range(_INDEX_ATTEMPTS):
             state = await self.governance()
             index = state.proposal_count
             instruction = self.build.propose(
-                proposer.pubkey(),
+                address_of(proposer),
                 index,
                 kind,
                 content_hash,
@@ -412,7 +414,9 @@ class LedgerClient:
                 state.voting_period if voting_period is None else voting_period,
             )
             try:
-                receipt = await self._as_member(proposer.pubkey(), self.send([*mark, instruction], [proposer], payer))
+                receipt = await self._as_member(
+                    address_of(proposer), self.send([*mark, instruction], [proposer], payer)
+                )
             except ProgramError as error:
                 if error.name not in _INDEX_TAKEN or attempt + 1 == _INDEX_ATTEMPTS:
                     raise
@@ -431,8 +435,8 @@ class LedgerClient:
 
     async def vote(self, voter: Keypair, proposal: int, choice: Choice, payer: Keypair | None = None) -> Receipt:
         """Cast (or, where the parameters allow, change) a vote. With a `payer` the voter needs no lamports."""
-        instruction = self.build.vote(voter.pubkey(), proposal, choice)
-        return await self._as_member(voter.pubkey(), self.send([instruction], [voter], payer))
+        instruction = self.build.vote(address_of(voter), proposal, choice)
+        return await self._as_member(address_of(voter), self.send([instruction], [voter], payer))
 
     async def _as_member(self, wallet: Pubkey, sending: Awaitable[T]) -> T:
         """Name the commonest refusal for what it is: without a membership account the program can only say
@@ -471,7 +475,7 @@ class LedgerClient:
             if action is not None and action.kind == "suspend_policy":
                 policy = self.build.at.policy(action.target)
         instruction = self.build.enact(
-            payer.pubkey(), proposal, policy=policy, attestation=attestation, emergency=emergency
+            address_of(payer), proposal, policy=policy, attestation=attestation, emergency=emergency
         )
         try:
             return await self.send([instruction], [payer])
@@ -483,11 +487,11 @@ class LedgerClient:
             raise
 
     async def cancel(self, proposer: Keypair, proposal: int) -> Receipt:
-        return await self.send([self.build.cancel(proposer.pubkey(), proposal)], [proposer])
+        return await self.send([self.build.cancel(address_of(proposer), proposal)], [proposer])
 
     async def close_proposal(self, proposer: Keypair, proposal: int) -> Receipt:
         """Close a finished proposal's account; its rent goes back to the proposer."""
-        return await self.send([self.build.close_proposal(proposer.pubkey(), proposal)], [proposer])
+        return await self.send([self.build.close_proposal(address_of(proposer), proposal)], [proposer])
 
     async def _existing(self, proposal: int) -> Proposal:
         found = await self.get_proposal(proposal)
@@ -502,15 +506,15 @@ class LedgerClient:
     ) -> Receipt:
         """Attest that the certificate proves the policy set against that constitution version, the one in force."""
         return await self.send(
-            [self.build.attest(verifier.pubkey(), certificate_hash, content_hash, constitution_version)], [verifier]
+            [self.build.attest(address_of(verifier), certificate_hash, content_hash, constitution_version)], [verifier]
         )
 
     async def revoke_attestation(self, verifier: Keypair, certificate_hash: str) -> Receipt:
-        return await self.send([self.build.revoke_attestation(verifier.pubkey(), certificate_hash)], [verifier])
+        return await self.send([self.build.revoke_attestation(address_of(verifier), certificate_hash)], [verifier])
 
     async def anchor_root(self, log: Keypair, tree_size: int, root: str) -> Receipt:
         """Anchor the root of the transparency log; the tree has to have grown since the last one."""
-        return await self.send([self.build.anchor_root(log.pubkey(), tree_size, root)], [log])
+        return await self.send([self.build.anchor_root(address_of(log), tree_size, root)], [log])
 
     async def emergency_action(
         self, authority: Keypair, kind: EmergencyKind, target: str | None, reason_hash: str, duration: int
@@ -519,7 +523,7 @@ class LedgerClient:
         identifier) for `duration` seconds, at most 72 hours. Returns the action's index."""
         for attempt in range(_INDEX_ATTEMPTS):
             index = (await self.governance()).emergency_count
-            instruction = self.build.emergency_action(authority.pubkey(), index, kind, target, reason_hash, duration)
+            instruction = self.build.emergency_action(address_of(authority), index, kind, target, reason_hash, duration)
             try:
                 await self.send([instruction], [authority])
             except ProgramError as error:
@@ -535,10 +539,10 @@ class LedgerClient:
         if action is None:
             raise AccountMissingError(f"there is no emergency action {index} on the ledger")
         policy = self.build.at.policy(action.target) if action.kind == "suspend_policy" else None
-        return await self.send([self.build.end_emergency(authority.pubkey(), index, policy)], [authority])
+        return await self.send([self.build.end_emergency(address_of(authority), index, policy)], [authority])
 
     async def close_emergency(self, issuer: Keypair, index: int) -> Receipt:
-        return await self.send([self.build.close_emergency(issuer.pubkey(), index)], [issuer])
+        return await self.send([self.build.close_emergency(address_of(issuer), index)], [issuer])
 
     def emergency_ratification_hash(self, index: int) -> str:
         """The content hash of a proposal that confirms (or, rejected, ends) emergency action `index`."""

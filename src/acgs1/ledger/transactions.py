@@ -38,6 +38,7 @@ from acgs1.ledger.errors import (
 from acgs1.ledger.idl import Idl
 from acgs1.ledger.json_values import as_array, as_object, as_strings
 from acgs1.ledger.jsonrpc import JsonRpc
+from acgs1.ledger.keys import address_of
 
 _log = structlog.get_logger(__name__)
 
@@ -119,8 +120,8 @@ class Sender:
         Raises ProgramError (the governance program refused), TransactionFailedError (refused otherwise),
         TransactionExpiredError (it can no longer land), TransactionUncertainError or LedgerUnavailableError.
         """
-        payer = signers[0].pubkey()
-        distinct = list({s.pubkey(): s for s in signers}.values())
+        payer = address_of(signers[0])
+        distinct = list({address_of(s): s for s in signers}.values())
         for attempt in range(self._attempts):
             blockhash, last_valid = await self._recent_blockhash(fresh=attempt > 0)
             # Anew for each attempt: what did not land may have been outbid.

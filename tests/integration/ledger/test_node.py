@@ -99,3 +99,25 @@ async def test_a_restart_finds_accounts_history_and_slot(tmp_path, start):
         assert [h["signature"] for h in history] == signatures[::-1]
         health = (await node.http.get("http://node/health")).json()
         assert health["recovery"] == {"replayed": 0, "dropped_tail": None}
+
+
+async def test_a_transaction_that_preflight_refuses_leaves_no_trace(tmp_path, start):
+    clock = ManualClock()
+    async with start(tmp_path, clock) as node:
+        key, to = await funded(node), Pubkey.new_unique()
+        landed = await send(node, payment(key, to, 10**6, await blockhash(node)))
+        before = [(await node.rpc("getAccountInfo", str(a)))["result"]["value"] for a in (key.pubkey(), to)]
+        refused = payment(key, to, 10**12, await blockhash(node))
+        first = await send(node, refused)
+        assert first["error"]["code"] == -32002
+        assert first["error"]["data"]["unitsConsumed"] > 0
+        assert any("insufficient lamports" in line for line in first["error"]["data"]["logs"])
+        assert await send(node, refused) == first  # it is no duplicate: it never was
+        after = [(await node.rpc("getAccountInfo", str(a)))["result"]["value"] for a in (key.pubkey(), to)]
+        assert after == before
+        stranger = Keypair()
+        poor = await send(node, payment(stranger, to, 1, await blockhash(node)))
+        assert poor["error"]["data"]["err"] == "AccountNotFound"
+        assert (await node.rpc("getAccountInfo", str(stranger.pubkey())))["result"]["value"] is None
+        history = (await node.rpc("getSignaturesForAddress", str(to)))["result"]
+        assert [row["signature"] for row in history] == [landed["result"]]

@@ -240,13 +240,11 @@ class Chain:
             return signature
         if refused is not None:
             raise preflight_failure(refused)
-        if preflight:
-            simulation = self.simulate(tx)
-            if simulation.err is not None:
-                await self.settled()
-                raise preflight_failure(simulation.err, simulation)
         slot = self.slot()
-        outcome = self._guarded(lambda: self.machine.execute(tx, slot))
+        outcome = self._guarded(lambda: (self.machine.attempt if preflight else self.machine.execute)(tx, slot))
+        if isinstance(outcome, Simulation):
+            await self.settled()
+            raise preflight_failure(outcome.err or "SanitizeFailure", outcome)
         if not outcome.landed:
             raise preflight_failure(outcome.err or "SanitizeFailure")
         self._accept(signature, slot, raw, outcome)

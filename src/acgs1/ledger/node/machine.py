@@ -19,7 +19,12 @@ from solders.message import Message, MessageV0
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 from solders.transaction import VersionedTransaction
-from solders.transaction_metadata import FailedTransactionMetadata, InnerInstruction, TransactionMetadata
+from solders.transaction_metadata import (
+    FailedTransactionMetadata,
+    InnerInstruction,
+    SimulatedTransactionInfo,
+    TransactionMetadata,
+)
 
 from acgs1.ledger.base58 import b58encode
 from acgs1.ledger.node.errors import ErrorJson, error_json
@@ -157,13 +162,39 @@ class Machine:
                     into.append(Pubkey(body[index * 32 : index * 32 + 32]))
         return writable, readonly
 
+    def attempt(self, tx: VersionedTransaction, slot: int) -> Outcome | Simulation:
+        """Run `tx` at `slot` and keep its effects, unless it fails: then nothing is changed, as if it had been simulated.
+
+        One run instead of a simulation and a run. What a failed transaction leaves behind is its fee and an advanced nonce
+        (both in accounts that it writes), and that is taken back.
+        """
+        self.enter_slot(slot)
+        try:
+            extra_writable, _ = self.loaded_addresses(tx)
+        except LookupTableError as error:
+            return Simulation(error.code, [], 0, 0, None, [], {})
+        static = tx.message.account_keys
+        writable = (*(k for i, k in enumerate(static) if is_writable(tx, i)), *extra_writable)
+        before = [(k, self._svm.get_account(k)) for k in writable]
+        result, outcome = self._run(tx)
+        if outcome.landed and outcome.err is None:
+            return outcome
+        for address, account in before:
+            if self._svm.get_account(address) != account:
+                self._svm.set_account(address, account or Account(0, b"", _NO_PROGRAM))
+        return _simulation(result)
+
     def execute(self, tx: VersionedTransaction, slot: int) -> Outcome:
         """Run `tx` at `slot` and keep its effects (also the fee of a transaction that fails)."""
         self.enter_slot(slot)
         try:
-            extra_writable, extra_readonly = self.loaded_addresses(tx)
+            return self._run(tx)[1]
         except LookupTableError as error:
             return Outcome(False, error.code, {}, (), ())
+
+    def _run(self, tx: VersionedTransaction) -> tuple[TransactionMetadata | FailedTransactionMetadata, Outcome]:
+        """Raises LookupTableError before anything is done."""
+        extra_writable, extra_readonly = self.loaded_addresses(tx)
         static = tx.message.account_keys
         keys = (*static, *extra_writable, *extra_readonly)
         writable = (*(k for i, k in enumerate(static) if is_writable(tx, i)), *extra_writable)
@@ -173,7 +204,7 @@ class Machine:
         details = result.meta() if failed else result
         err = error_json(result.err()) if failed else None
         if failed and details.signature() == _NO_SIGNATURE:
-            return Outcome(False, err, {}, keys, writable)
+            return result, Outcome(False, err, {}, keys, writable)
         meta: dict[str, object] = {
             "err": err,
             "status": {"Ok": None} if err is None else {"Err": err},
@@ -194,7 +225,7 @@ class Machine:
         returned = _return_json(details)
         if returned is not None:
             meta["returnData"] = returned
-        return Outcome(True, err, meta, keys, writable)
+        return result, Outcome(True, err, meta, keys, writable)
 
     def simulate(self, tx: VersionedTransaction, slot: int) -> Simulation:
         """Run `tx` at `slot` and forget its effects."""
@@ -203,18 +234,22 @@ class Machine:
             self.loaded_addresses(tx)
         except LookupTableError as error:
             return Simulation(error.code, [], 0, 0, None, [], {})
-        result = _guard(self._svm.simulate_transaction, tx)
-        details = result.meta()
-        failed = isinstance(result, FailedTransactionMetadata)
-        return Simulation(
-            err=error_json(result.err()) if failed else None,
-            logs=details.logs(),
-            units=details.compute_units_consumed(),
-            fee=details.fee(),
-            return_data=_return_json(details),
-            inner=_inner_json(details),
-            accounts={} if failed else dict(result.post_accounts()),
-        )
+        return _simulation(_guard(self._svm.simulate_transaction, tx))
+
+
+def _simulation(
+    result: TransactionMetadata | FailedTransactionMetadata | SimulatedTransactionInfo,
+) -> Simulation:
+    details = result if isinstance(result, TransactionMetadata) else result.meta()
+    return Simulation(
+        err=error_json(result.err()) if isinstance(result, FailedTransactionMetadata) else None,
+        logs=details.logs(),
+        units=details.compute_units_consumed(),
+        fee=details.fee(),
+        return_data=_return_json(details),
+        inner=_inner_json(details),
+        accounts=dict(result.post_accounts()) if isinstance(result, SimulatedTransactionInfo) else {},
+    )
 
 
 _LOOKUP_TABLE_PROGRAM: Final = Pubkey.from_string("AddressLookupTab1e1111111111111111111111111")
