@@ -13,9 +13,7 @@ import asyncio
 import gc
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +21,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[1])]
+import record
 import workload
 
 from acgs1.contracts.auth import Identity, Role
@@ -136,24 +135,12 @@ async def service(principles: int, policies: int) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, Any]:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "load_before": os.getloadavg()[0],
-        "commit": commit,
-        "seed": SEED,
-    }
-
-
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--quick", action="store_true", help="10 principles alone")
     options = parser.parse_args()
-    about = machine()
+    about = record.context(SEED)
     runs: list[dict[str, Any]] = []
     for principles in (10,) if options.quick else (10, 30, 100):
         for policies in (10, 100, 1000):
@@ -165,8 +152,19 @@ async def main() -> None:
     through_service = await service(10, 100)
     print(json.dumps(through_service), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    result = {"machine": about, "runs": runs, "service": through_service}
-    (options.out / "proof.json").write_text(json.dumps(result, indent=1) + "\n")
+    record.write(options.out / "proof.json", {"context": about, "runs": runs, "service": through_service})
+    record.keep("proof", about, figures(runs))
+
+
+def figures(runs: list[dict[str, Any]]) -> dict[str, record.Figure | None]:
+    """What the history keeps: with one worker and one solver."""
+    kept: dict[str, record.Figure | None] = {}
+    for run in runs:
+        if run["workers"] == 1 and not run["second_opinion"]:
+            size = f"{run['principles']} principles, {run['policies']} policies"
+            kept[f"cold, {size}"] = record.lower(run["cold_s"], "s")
+            kept[f"after one change, {size}"] = record.lower(run["change_median_ms"], "ms")
+    return kept
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[1])]
+import record
 import workload
-from run import SEED, machine
+from run import SEED
 
 from acgs1.contracts.constitution import Constitution, Never
 from acgs1.services.formal_verification.adapters.kernel.law import Vocabularies
@@ -123,7 +124,7 @@ def main() -> None:
         "cvc5 of cedar symcc": _version(options.cvc5),
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    result = {"machine": machine(), "versions": versions, "results": results}
+    result = {"context": record.context(SEED), "versions": versions, "results": results}
     (options.out / "side_by_side.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
