@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from acgs1.contracts.topology import PARTS
+from acgs1.contracts.topology import PARTS, Part
 from acgs1.runtime.demo import example_folder
 from polling import eventually
 from system import System, compensation, govern, running
@@ -35,6 +35,15 @@ def test_a_killed_part_is_brought_back_and_the_system_is_healthy_again(system: S
         return part == "ledger" or answer.json()["status"] == "healthy"
 
     eventually(healthy, f"`{part}` is healthy, with all that it depends on", 60)
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part.name != "ledger"], ids=lambda part: part.name)
+def test_who_connects_while_a_part_is_brought_back_waits_rather_than_being_refused(system: System, part: Part):
+    killed = system.kill(part.name)
+    # At once, before there can be another process: the supervisor holds the socket.
+    answer = httpx.get(system.settings.url(part.name) + "/health/live", timeout=60, trust_env=False)
+    assert answer.status_code == 200
+    assert system.pid(part.name) != killed
 
 
 def test_every_decision_acknowledged_before_a_kill_is_found_afterwards_and_reaches_the_log(system: System):
