@@ -4,9 +4,9 @@ A process of its own, so that numpy and augurs (34 MB) are in memory only while 
 package is imported.
 
 In: `{"season": steps, "horizon": steps, "level": 0.9, "series": {name: [values]}}`.
-Out: `{name: {"method", "values", "upper", "error", "naive_error"}}` or `{name: null}` for a series shorter than two seasons
+Out: `{name: {"method", "values", "upper", "model_values", "error", "naive_error"}}` or `{name: null}` for a series shorter than two seasons
 and a horizon. The errors are mean absolute errors of a back-test: each method forecast the last `horizon` values from those
-before them. The method with the smaller one makes the forecast.
+before them. The method with the smaller one makes the forecast; `model_values` are the seasonal model's in any case.
 """
 
 import json
@@ -39,12 +39,14 @@ def main() -> None:
         before, after = y[:-horizon], y[-horizon:]
         errors = {m: float(np.abs(m(before, season, horizon, level)[0] - after).mean()) for m in (mstl, naive)}
         best = mstl if errors[mstl] <= errors[naive] else naive
-        point, upper = best(y, season, horizon, level)
+        made = {m: m(y, season, horizon, level) for m in (mstl, naive)}
+        point, upper = made[best]
         return {
             "method": "mstl" if best is mstl else "seasonal-naive",
             # Neither a load nor a latency is negative.
             "values": [max(0.0, float(v)) for v in point],
             "upper": [max(0.0, float(v)) for v in upper],
+            "model_values": [max(0.0, float(v)) for v in made[mstl][0]],
             "error": errors[mstl],
             "naive_error": errors[naive],
         }

@@ -28,6 +28,7 @@ from acgs1.core.ids import new_id
 from acgs1.kit.breaker import State as BreakerState
 from acgs1.kit.breaker import UnknownBreaker, breakers
 from acgs1.kit.db import Database
+from acgs1.kit.errors import InvalidRequest
 from acgs1.kit.home import Home
 from acgs1.kit.reporting import Reporter
 from acgs1.kit.settings import PlatformSettings
@@ -463,8 +464,11 @@ class EnhancedMonitoringService:
     async def order_breaker(self, name: str, action: Literal["open", "reset"], reason: str, by: str) -> None:
         """Hold `name` open in every process that has it, or close it there and end such an order.
 
-        Processes obey with their next report. Raises UnknownBreaker for a name that no process has reported.
+        Processes obey with their next report. Raises UnknownBreaker for a name that no process has reported, InvalidRequest for
+        the edge to the monitor itself.
         """
+        if action == "open" and name.endswith(f"->{CONSOLE.name}"):
+            raise InvalidRequest(f"`{name}` carries the reports, and with them the order to close it again")
         await self._reporter.report()
         known = {breaker.seen.name for breaker in self.processes.breakers()}
         if name not in known and name not in self._orders:

@@ -280,11 +280,19 @@ async def test_the_api_shows_and_steers_the_monitor(world):
             ("GET", "/history/nobody", None, "unknown_target", 404),
             ("POST", "/breakers/nobody", {"action": "open", "reason": "x"}, "unknown_breaker", 404),
             ("DELETE", "/silences/sil_x", None, "no_such_alert", 404),
+            ("POST", "/alerts/alr_x/acknowledgement", None, "no_such_alert", 404),
+            ("POST", "/breakers/auth->console", {"action": "open", "reason": "x"}, "invalid_request", 422),
             ("POST", "/workflows/executions", {"workflow_type": "lunch", "execution_time": 1}, "unknown_workflow", 422),
             ("POST", "/maintenance", {"target": "x", "minutes": 1, "reason": "x"}, "unknown_target", 404),
         ):
             answer = await console.client.request(method, base + path, json=body, headers=operator)
             assert (answer.status_code, answer.json()["code"]) == (http_status, code)
+        lost = await console.client.get(f"/api/v1/traces/{'a' * 32}", headers=member)
+        assert (lost.status_code, lost.json()["code"]) == (404, "no_such_trace")
+        alert = (await get("/alerts"))["firing"][0]["id"]
+        seen = await console.client.post(f"{base}/alerts/{alert}/acknowledgement", headers=operator)
+        assert seen.json()["acknowledged_by"]
+        assert (await get("/forecasts"))["forecasts"] == []
         refused = await console.client.post(
             f"{base}/breakers/test->api", json={"action": "open", "reason": "x"}, headers=member
         )

@@ -1,5 +1,8 @@
 """Reports of processes become objectives, alerts and orders; all of it outlives the monitor's process."""
 
+import asyncio
+import shutil
+import socket
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,10 +23,11 @@ from acgs1.contracts.monitoring import (
 )
 from acgs1.core.clock import ManualClock
 from acgs1.kit.breaker import UnknownBreaker
-from acgs1.kit.errors import Forbidden
+from acgs1.kit.errors import Forbidden, InvalidRequest
 from acgs1.kit.telemetry import LATENCY_BUCKETS
 from acgs1.monitoring.alerts import Alert, NoSuchAlert
 from acgs1.monitoring.forecast import Forecast, ForecastUnavailable, compute
+from acgs1.monitoring.health import Status
 from acgs1.monitoring.service import EnhancedMonitoringService
 from acgs1.monitoring.settings import MonitoringSettings
 from acgs1.monitoring.slo import Severity
@@ -269,6 +273,8 @@ async def test_an_order_to_a_breaker_reaches_every_process_that_has_it_and_holds
         assert (told.name, told.action, told.reason) == (edge, "open", "a drill")
     with pytest.raises(UnknownBreaker, match="auth->integrity"):
         await watching.order_breaker("nobody->nothing", "open", "x", "usr_1")
+    with pytest.raises(InvalidRequest, match="carries the reports"):
+        await watching.order_breaker("auth->console", "open", "x", "usr_1")
     again = await restarted(watching, tmp_path, clock, box)
     (told,) = (await again.hear(first.report(breakers=[breaker(edge, "forced_open")]))).instructions
     assert told.action == "open"
@@ -364,3 +370,37 @@ async def test_without_the_library_there_is_a_reason_and_no_forecast(monkeypatch
     monkeypatch.setattr("acgs1.monitoring.forecast.FORECASTER", broken)
     with pytest.raises(ForecastUnavailable, match=r"No module named 'a_library_that_is_not_there'.*pip install augurs"):
         await compute({"x": [1.0] * 10}, season=2, horizon=2)
+
+
+@pytest.mark.redis
+@pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")
+async def test_redis_is_watched_itself_where_the_system_has_one(tmp_path, clock, box):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = await asyncio.create_subprocess_exec(
+        "redis-server", "--port", str(port), "--save", "", "--dir", str(tmp_path), stdout=asyncio.subprocess.DEVNULL
+    )
+    watching = monitor(tmp_path, clock, box)
+    watching.settings = factories.settings(tmp_path, redis_url=f"redis://127.0.0.1:{port}", report_seconds=300)
+    watching = EnhancedMonitoringService(
+        watching.settings, options=watching.options, clock=clock, http=watching._http, sinks=[box]
+    )
+    try:
+        async with asyncio.timeout(20):
+            while (await watching._ping("redis")).status is not Status.HEALTHY:  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.05)
+    finally:
+        server.terminate()
+        await server.wait()
+    await watching.start_monitoring()
+    assert (await watching.check_now("redis")).status is Status.DOWN
+    assert {o.service for o in watching.objectives if o.indicator == "uptime"} >= {"redis", "ledger", "auth", "system"}
+    await watching.stop_monitoring()
+
+
+async def test_a_database_server_is_a_part_of_its_own_and_a_file_is_not(tmp_path):
+    url = "postgresql+asyncpg://nobody@127.0.0.1:1/nothing"
+    with_server = EnhancedMonitoringService(factories.settings(tmp_path, database_url=url))
+    assert "database" in with_server.targets
+    assert {"database", "redis"}.isdisjoint(EnhancedMonitoringService(factories.settings(tmp_path)).targets)

@@ -89,7 +89,7 @@ async def test_a_request_to_a_service_arrives_at_the_collector_with_its_statemen
             assert shown.headers["content-type"].startswith("application/openmetrics-text")
             assert f'trace_id="{TRACE}"' in shown.text, "an exemplar of the latency histogram"
             assert plain.headers["content-type"].startswith("text/plain")
-            assert "trace_id" not in plain.text
+            assert f'trace_id="{TRACE}"' not in plain.text
     finally:
         recorder().sample(0.0)
         recorder().drain(10_000)
