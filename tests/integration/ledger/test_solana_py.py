@@ -1,4 +1,8 @@
-"""Conformance: the node as solana-py sees it, over HTTP and WebSocket. Runs against a cluster too (ACGS_CONFORMANCE_URL)."""
+"""Conformance: the node as solana-py sees it, over HTTP and WebSocket. Runs against a cluster too (ACGS_CONFORMANCE_URL).
+
+So nothing here may hold of the embedded node alone: on a cluster block heights are behind slots, endpoints behind one address
+lag behind each other, forks are abandoned, rent and faucet are its own, and everybody writes accounts.
+"""
 
 import asyncio
 import os
@@ -16,7 +20,7 @@ from solders.pubkey import Pubkey
 from solders.rpc.config import RpcTransactionLogsFilterMentions
 from solders.signature import Signature
 from solders.system_program import ID as SYSTEM
-from solders.system_program import TransferParams, transfer
+from solders.system_program import CreateAccountParams, TransferParams, create_account, transfer
 from solders.transaction import VersionedTransaction
 
 from acgs1.ledger.base58 import b58encode
@@ -26,6 +30,19 @@ from acgs1.ledger.keys import load_keypair
 from acgs1.ledger.program import shipped
 
 LAMPORTS = 2_000_000  # above the rent-exempt minimum
+# Slots that endpoints behind one address may differ by.
+LAG = 150
+# A size that no other account is likely to have: what is asked for by size is ours.
+ODD_SIZE = 1_237
+
+
+async def eventually(ask, told):
+    """The answer that `told` accepts: what is confirmed at one endpoint may not be known at the next one yet."""
+    for _ in range(120):
+        if told(answer := (await ask()).value):
+            return answer
+        await asyncio.sleep(0.5)
+    raise TimeoutError(f"still `{answer}` after 60 s")
 
 
 @pytest.fixture
@@ -62,12 +79,14 @@ async def test_the_cluster_describes_itself(rpc):
     slot = (await rpc.get_slot()).value
     assert (await rpc.get_block_height()).value >= 0
     epoch = (await rpc.get_epoch_info()).value
-    assert epoch.absolute_slot >= slot
+    assert epoch.absolute_slot >= slot - LAG
     assert 0 <= epoch.slot_index < epoch.slots_in_epoch
     assert (await rpc.get_genesis_hash()).value
-    assert (await rpc.get_minimum_balance_for_rent_exemption(0)).value == 890_880
+    empty, larger = [(await rpc.get_minimum_balance_for_rent_exemption(size)).value for size in (0, 1000)]
+    assert 0 < empty < larger
     blockhash = (await rpc.get_latest_blockhash()).value
-    assert blockhash.last_valid_block_height > slot - 1000
+    height = (await rpc.get_block_height()).value
+    assert -LAG <= height - (blockhash.last_valid_block_height - 150) <= LAG
 
 
 async def test_a_sent_transaction_is_confirmed_and_found_again(rpc, payer):
@@ -78,16 +97,18 @@ async def test_a_sent_transaction_is_confirmed_and_found_again(rpc, payer):
     assert signature == tx.signatures[0]
     (status,) = (await rpc.get_signature_statuses([signature])).value
     assert status.err is None
-    assert (await rpc.get_balance(to)).value == LAMPORTS
-    account = (await rpc.get_account_info(to)).value
+    assert await eventually(lambda: rpc.get_balance(to), bool) == LAMPORTS
+    account = await eventually(lambda: rpc.get_account_info(to), bool)
     assert (account.lamports, account.owner, account.executable, account.data) == (LAMPORTS, SYSTEM, False, b"")
-    found = (await rpc.get_transaction(signature, "base64", max_supported_transaction_version=0)).value
+    found = await eventually(
+        lambda: rpc.get_transaction(signature, "base64", max_supported_transaction_version=0), bool
+    )
     assert found.slot == status.slot
     assert found.transaction.meta.fee == 5000
     for encoding in ("json", "jsonParsed"):
         other = await rpc.get_transaction(signature, encoding, max_supported_transaction_version=0)
         assert other.value.transaction.transaction.signatures == [signature]
-    history = (await rpc.get_signatures_for_address(to)).value
+    history = await eventually(lambda: rpc.get_signatures_for_address(to), bool)
     assert [h.signature for h in history] == [signature]
     accounts = (await rpc.get_multiple_accounts([to, Keypair().pubkey()])).value
     assert accounts[0].lamports == LAMPORTS
@@ -113,14 +134,15 @@ async def test_a_transaction_that_would_fail_is_refused_with_its_reason(rpc, pay
     assert "custom program error: 0x1" in str(refused.value)
 
 
-async def test_program_accounts_are_filtered_and_sliced(rpc, endpoint):
-    program = Pubkey.from_string(shipped().program_id)
-    async with LedgerClient(endpoint.url) as client:
+async def test_program_accounts_are_filtered_and_sliced(rpc, endpoint, payer):
+    named = os.environ.get("ACGS_CONFORMANCE_PROGRAM")
+    if "ACGS_CONFORMANCE_URL" in os.environ and not named:
+        pytest.skip("ACGS_CONFORMANCE_PROGRAM does not say where the governance program is deployed on this cluster")
+    program = Pubkey.from_string(named or shipped().program_id)
+    async with LedgerClient(endpoint.url, program_id=str(program)) as client:
         if await client.get_governance() is None:
-            council = Keypair()
-            await client.airdrop(council.pubkey(), 10**9)
-            who = Authorities(*(council.pubkey() for _ in range(4)))
-            await client.ensure_initialized(council, who, Parameters(voting_period=60), "a" * 64)
+            who = Authorities(*(payer.pubkey() for _ in range(4)))
+            await client.ensure_initialized(payer, who, Parameters(voting_period=60), "a" * 64)
         at, kind = client.build.at.governance, client.idl.account_discriminator("Governance")
         data = await client.account_data(at)
     whole = (await rpc.get_program_accounts(program, encoding="base64")).value
@@ -136,13 +158,21 @@ async def test_program_accounts_are_filtered_and_sliced(rpc, endpoint):
 
 
 async def test_subscriptions_to_account_logs_program_and_signature_tell_of_a_transaction(rpc, socket, payer):
-    to = Keypair().pubkey()
-    tx = await payment(rpc, payer, to)
+    new = Keypair()
+    to = new.pubkey()
+    lamports = (await rpc.get_minimum_balance_for_rent_exemption(ODD_SIZE)).value
+    create = create_account(
+        CreateAccountParams(from_pubkey=payer.pubkey(), to_pubkey=to, lamports=lamports, space=ODD_SIZE, owner=SYSTEM)
+    )
     account = await socket.account_subscribe(pubkey=to, commitment=Confirmed, encoding="base64")
     logs = await socket.logs_subscribe(filter_=RpcTransactionLogsFilterMentions(to), commitment=Confirmed)
-    program = await socket.program_subscribe(program_id=SYSTEM, commitment=Confirmed, encoding="base64", filters=[0])
+    program = await socket.program_subscribe(
+        program_id=SYSTEM, commitment=Confirmed, encoding="base64", filters=[ODD_SIZE]
+    )
+    recent = (await rpc.get_latest_blockhash()).value.blockhash
+    tx = VersionedTransaction(MessageV0.try_compile(payer.pubkey(), [create], [], recent), [payer, new])
     signature = await socket.signature_subscribe(signature=tx.signatures[0], commitment=Confirmed)
-    await rpc.send_transaction(tx)
+    await rpc.send_transaction(tx, TxOpts(preflight_commitment=Confirmed))
     wanted = {s.subscription_id for s in (account, logs, program, signature)}
     told = {}
     async with asyncio.timeout(60):
@@ -150,20 +180,20 @@ async def test_subscriptions_to_account_logs_program_and_signature_tell_of_a_tra
             notification = await socket.recv()
             if notification.subscription != program.subscription_id or notification.result.value.pubkey == to:
                 told[notification.subscription] = notification.result.value
-    assert told[account.subscription_id].lamports == LAMPORTS
+    assert told[account.subscription_id].lamports == lamports
     assert told[logs.subscription_id].signature == tx.signatures[0]
     assert told[logs.subscription_id].err is None
-    assert told[program.subscription_id].account.lamports == LAMPORTS
+    assert told[program.subscription_id].account.lamports == lamports
     assert told[signature.subscription_id].err is None
     for subscription in (account, logs, program):
         await socket.unsubscribe(subscription)
 
 
-async def test_slots_are_announced_in_order(socket):
+async def test_slots_are_announced(socket):
     await socket.slot_subscribe()
     async with asyncio.timeout(60):
         seen = [(await socket.recv()).result for _ in range(3)]
-    assert [s.slot for s in seen] == sorted({s.slot for s in seen})
+    assert len({s.slot for s in seen}) == 3
     assert all(s.parent < s.slot for s in seen)
 
 
