@@ -17,7 +17,7 @@ from acgs1.core.errors import ErrorItem
 from acgs1.kit.db import Database, Store
 from acgs1.kit.errors import DependencyUnavailable, IdempotencyMismatch, UpstreamRejected
 from acgs1.kit.outbox import OUTBOX
-from acgs1.kit.workflows import Body, StepResult
+from acgs1.kit.workflows import Body, StepResult, Suspended
 from acgs1.services.governance_synthesis.errors import (
     InstructionNotRead,
     NotTheStarter,
@@ -71,6 +71,8 @@ class Carrier:
         try:
             await self._body(workflow_id, step)
             self._recorded.ended.add(workflow_id)
+        except Suspended:
+            pass
         finally:
             self.active.discard(workflow_id)
 
@@ -132,9 +134,10 @@ class Process:
         if self.carrier.tasks:
             await asyncio.wait(self.carrier.tasks.values())
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         for task in self.carrier.tasks.values():
             task.cancel()
+        await asyncio.wait(self.carrier.tasks.values())
 
 
 class Room:
@@ -210,7 +213,7 @@ async def test_another_process_takes_over_when_the_lease_has_lapsed_and_not_befo
     room.clock.advance(9)
     await two.runs.tend()
     assert not two.carrier.tasks, "the lease was renewed"
-    one.kill()
+    await one.kill()
     room.clock.advance(2)
     room.go.set()
     await two.runs.tend()

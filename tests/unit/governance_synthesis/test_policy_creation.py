@@ -1,7 +1,7 @@
 """Policy creation over fakes of the other parts: killed anywhere it has each effect once; it waits for people where roles do not reach."""
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -263,13 +263,14 @@ class World:
         return self.activate_as(by, bundle_hash)
 
     def activate_as(self, operator: str, bundle_hash: str) -> Bundle:
-        assert self.bundles[bundle_hash].status == "adopted"
+        assert self.bundles[bundle_hash].status in {"adopted", "retired"}
         self.made.append(f"activation of {bundle_hash}")
         active = {"status": "active", "activated_at": self.clock.now()}
         self.bundles[bundle_hash] = self.bundles[bundle_hash].model_copy(update=active)
         return self.bundles[bundle_hash]
 
-    async def logged(self, kind: str, subject: str) -> Logged | None:
+    async def logged(self, kind: str, subject: str, since: datetime) -> Logged | None:
+        assert self.bundles[subject].activated_at == since
         return Logged("evt_1", 7, 9)
 
 
@@ -410,16 +411,23 @@ async def test_an_emergency_that_freezes_activation_is_waited_for(world: World):
     assert await run(world, step) == "activated"
 
 
-async def test_a_bundle_that_a_vote_has_accepted_before_is_not_voted_on_again(world: World):
+@pytest.mark.parametrize(("status", "activations"), [("active", 0), ("adopted", 1), ("retired", 1)])
+async def test_a_bundle_that_a_vote_has_accepted_before_is_not_voted_on_again(
+    world: World, status: str, activations: int
+):
     await run(world, Story(lambda: world.change(for_weight=5)))
+    ((digest, bundle),) = world.bundles.items()
+    activated_at = None if status == "adopted" else bundle.activated_at
+    world.bundles[digest] = bundle.model_copy(update={"status": status, "activated_at": activated_at})
+    world.clock.advance(60)
     made = len(world.made)
-    again = Kept()
     # The same sentences under the same constitution give the same policies.
     draft = next(iter(world.drafts.values()))
     original = world._draft  # pyright: ignore[reportPrivateUsage]
     world._draft = lambda draft_id, parent, by: original(draft.id, parent, by)  # pyright: ignore[reportPrivateUsage]
     world.verdicts, world.keys = ["proved"], {}
+    again = Kept()
     assert await run(world, again) == "activated"
     assert "proposal" not in again.results
-    assert len(world.proposals) == 1
-    assert [m.split()[0] for m in world.made[made:]] == ["verification"]
+    assert world.bundles[digest].status == "active"
+    assert [m.split()[0] for m in world.made[made:]] == ["verification", *["activation"] * activations]

@@ -10,7 +10,7 @@ from acgs1.contracts.auth import Identity
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import VerificationReport
 from acgs1.contracts.governance_synthesis import NewDraft, NewPolicyCreation, RepairRequest
-from acgs1.contracts.policy_governance import NewBundle, NewProposal, Proposal
+from acgs1.contracts.policy_governance import Bundle, NewBundle, NewProposal, Proposal
 from acgs1.core.clock import Clock
 from acgs1.core.errors import ErrorItem
 from acgs1.core.ids import new_id
@@ -69,8 +69,8 @@ class PolicyCreation:
             if vote["status"] in {"rejected", "cancelled"}:
                 return "rejected"
             await step("enactment", self._enact(proposal))
-        await step("activation", self._activate(bundle, starter))
-        await step("evidence", self._evidence(bundle))
+        active = await step("activation", self._activate(bundle, built["activated_at"], starter))
+        await step("evidence", self._evidence(bundle, active["activated_at"]))
         return "activated"
 
     async def _begin(self) -> JsonValue:
@@ -142,7 +142,7 @@ class PolicyCreation:
             )
             bundle = await self._parts.build(body, starter.id, f"{workflow_id}.bundle")
             # The same content is the same bundle, so this one may have come further already.
-            return {"bundle": bundle.hash, "status": bundle.status}
+            return {"bundle": bundle.hash, "status": bundle.status, "activated_at": _activated_at(bundle)}
 
         return built
 
@@ -207,10 +207,13 @@ class PolicyCreation:
 
     # --- activation ---
 
-    def _activate(self, bundle_hash: str, starter: Identity) -> Callable[[], Awaitable[JsonValue]]:
+    def _activate(self, bundle_hash: str, before: str | None, starter: Identity) -> Callable[[], Awaitable[JsonValue]]:
+        """`before` is when the bundle had last been activated as this workflow came to it: one that was retired since comes back."""
+
         async def activated() -> JsonValue:
             bundle = await self._parts.bundle(bundle_hash)
-            if bundle.activated_at is None:
+            # Activated meanwhile, by this workflow or a person; whether it still is, is not this workflow's business any more.
+            if bundle.status != "active" and _activated_at(bundle) == before:
                 try:
                     bundle = await self._parts.activate(bundle_hash, starter.id)
                 except UpstreamRejected as error:
@@ -219,18 +222,22 @@ class PolicyCreation:
                     if error.upstream_code == "activation_frozen":
                         raise Waiting(f"the end of an emergency: {error.detail}") from None
                     raise
-            return {"bundle": bundle.hash, "activated_at": str(bundle.activated_at)}
+            return {"bundle": bundle.hash, "activated_at": _activated_at(bundle)}
 
         return activated
 
-    def _evidence(self, bundle_hash: str) -> Callable[[], Awaitable[JsonValue]]:
+    def _evidence(self, bundle_hash: str, activated_at: str) -> Callable[[], Awaitable[JsonValue]]:
         async def found() -> JsonValue:
-            logged = await self._parts.logged("bundle.activated", bundle_hash)
+            logged = await self._parts.logged("bundle.activated", bundle_hash, datetime.fromisoformat(activated_at))
             if logged is None:
                 raise Waiting("the log to take the activation")
             return {"event": logged.event_id, "leaf_index": logged.leaf_index, "tree_size": logged.tree_size}
 
         return found
+
+
+def _activated_at(bundle: Bundle) -> str | None:
+    return None if bundle.activated_at is None else bundle.activated_at.isoformat()
 
 
 def _waiting_for_votes(proposal: Proposal, closes_at: datetime | None) -> str:

@@ -1,5 +1,6 @@
 """The other parts over HTTP: constitution, prover, policy governance, log, monitor."""
 
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, RootModel
@@ -109,8 +110,8 @@ class HttpParts:
         path = f"/api/v1/bundles/{bundle_hash}/activation?on_behalf_of={by}"
         return await self._governance.post(path, _Nothing(), Bundle, deadline=20.0)
 
-    async def logged(self, kind: str, subject: str) -> Logged | None:
-        params = {"type": kind, "subject": subject, "limit": 1}
+    async def logged(self, kind: str, subject: str, since: datetime) -> Logged | None:
+        params = {"type": kind, "subject": subject, "since": since.isoformat(), "limit": 1}
         found = await self._log.get("/api/v1/entries", Page[Entry], params=params)
         if not found.items:
             return None
