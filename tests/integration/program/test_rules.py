@@ -325,7 +325,7 @@ class TestAttacks:
             rig.svm.airdrop(rig.at.proposal(index), lamports)
             assert rig.propose(members[0]) == index
 
-    @pytest.mark.parametrize("position", [0, 2, 3, 4, 5])
+    @pytest.mark.parametrize("position", [0, 2, 3, 4, 5, 6, 7])
     def test_the_same_account_twice_is_refused(self, position: int) -> None:
         """The governance account stands in every other place of `enact` in turn."""
         rig = Rig()

@@ -20,7 +20,7 @@ from acgs1.ledger.instructions import Parameters, content_hash
 from program.rig import DAY, ERROR_CODES, ERROR_NAMES, IDL, SHIPPED, Rig, digest, keypair
 
 SYSVAR = Pubkey.from_string("Sysvar1nstructions1111111111111111111111111")
-QUICK, LONG = 120, 4_000
+QUICK, LONG = 120, 1_500
 # The checks that come before anything is looked at: how many accounts, their flags, which instruction, how long its data.
 FIRST = {
     "WrongAccountCount", "AccountNotSigner", "AccountNotWritable", "UnknownInstruction", "InvalidArguments",
