@@ -383,7 +383,11 @@ class IntelligentCache:
                     return
                 found = later or found
                 if claim is None and flight.refused and not flight.waiters:
-                    return  # another process refreshes it, and nobody waits for it here
+                    # Another process refreshes it, and nobody waits for it here: look again somewhat later.
+                    if (slot := self._slots.peek(call.key)) is not None:
+                        now = self._clock.monotonic()
+                        slot.refresh_at = now + max(0.0, slot.expires - now) / 4
+                    return
             await self._load(flight, compute, found[1] if found else None, claim)
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait
             call.stats.errors += 1

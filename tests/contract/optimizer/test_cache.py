@@ -221,6 +221,7 @@ async def test_a_load_overtaken_by_an_invalidation_is_not_kept_and_takes_no_new_
 async def test_it_is_refreshed_in_the_background_before_it_expires(cache, clock):
     source = Source()
     await cache.get_or_compute("s", "op", {}, source)
+    await _finished(cache)
     clock.advance(8.1)
     source.value = {"v": 2}
     source.reading.clear()
@@ -380,6 +381,11 @@ async def test_a_dead_shared_level_costs_no_call_its_answer_and_is_asked_once(tm
         assert await cache.get_or_compute("s", "op", {"n": number}, Source()) == {"v": 1}
     assert level.asked == 1
     await cache.close()
+
+
+async def _finished(cache: IntelligentCache) -> None:
+    """The value is stored, and the claim to compute it released."""
+    await asyncio.gather(*cache._tasks)
 
 
 async def _until(ask: Callable[[], Awaitable[Any]], expected: Any) -> None:
