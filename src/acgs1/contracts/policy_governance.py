@@ -271,6 +271,7 @@ class Proposal(Message):
     proposed_by: str
     wallet: str | None = Field(default=None, description="the proposer's, which pays the rent and gets it back")
     signatures: dict[str, str] = Field(default={}, description="ledger step -> transaction signature")
+    tried_at: datetime | None = Field(default=None, description="when it was last sent to the ledger")
     enacting: bool = False
     refusal: str | None = None
     closed: bool = False

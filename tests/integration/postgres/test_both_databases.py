@@ -285,6 +285,7 @@ async def test_policy_governance_keeps_members_bundles_proposals_and_ballots(ope
         active = await records.active_bundle()
         assert active is not None
         assert (active[0].hash, active[0].activated_at) == (one.hash, NOW)
+        assert await records.active() == (one.hash, one.constitution_hash)
         assert [b.hash for b in (await records.bundles(None, 10))[0]] == [two.hash, one.hash]
         assert (await records.proposals(None, 10))[0][0].status == "enacted"
 

@@ -169,10 +169,17 @@ async def test_a_proposal_made_while_the_ledger_dies_is_submitted_once_it_is_bac
     (kept,) = (await room.voting.proposals(None, 10)).items
     assert kept.status == "submitting"
     after = room.restarted()
+    room.ledger.away = False
+    await after.voting.resume()
+    assert room.ledger.proposals == [], "what was sent before the crash may still land"
+    room.ledger.away = True
+    room.clock.advance(90)
     with pytest.raises(DependencyUnavailable):
         await after.voting.resume()
     room.ledger.away = False
+    room.clock.advance(90)
     await after.voting.resume()
+    room.clock.advance(90)
     await after.voting.resume()
     assert (await after.voting.proposal(kept.id)).status == "open"
     assert len(room.ledger.proposals) == 1
@@ -187,3 +194,44 @@ async def test_an_enactment_that_was_cut_off_is_found_on_the_ledger_and_the_bund
     await room.restarted().powers.watch()
     assert (await room.voting.proposal(proposal.id)).status == "enacted"
     assert (await room.bundles.bundle(proposal.bundle_hash)).status == "adopted"
+
+
+async def test_two_workers_that_carry_a_vote_on_at_once_enact_it_once_and_note_no_refusal(room: Room):
+    ines = await member(room)
+    proposal = await proposed(room, ines)
+    await room.voting.vote(proposal.id, NewBallot(choice="for"), ines)
+    finalize = room.ledger.finalize
+
+    async def the_other_is_quicker(asked: Proposal) -> None:
+        room.ledger.finalize = finalize  # type: ignore[method-assign]
+        await room.restarted().voting.finalize(asked.id, ines)
+        raise ProgramError("ProposalNotActive", 6002, "the proposal is not open for votes", {})
+
+    room.ledger.finalize = the_other_is_quicker  # type: ignore[method-assign]
+    final = await room.voting.finalize(proposal.id, ines)
+    assert (final.status, final.refusal, final.enacting) == ("enacted", None, False)
+    assert (await events(room)).count("proposal.enacted") == 1
+
+
+async def test_a_ledger_that_was_set_up_anew_is_not_taken_for_the_one_before_it(room: Room):
+    ines = await member(room)
+    old = await proposed(room, ines)
+    await room.voting.vote(old.id, NewBallot(choice="for"), ines)
+    await room.voting.finalize(old.id, ines)
+    room.ledger.amend("a" * 64)
+    await room.powers.watch()
+    anew = type(room.ledger)()
+    anew.known_from, anew.constitution = 0, None
+    anew.happen("MemberChanged", wallet="w-new", slot=0, weight=4, total_weight=4, from_proposal=0)
+    anew.weights["w-new"] = 4
+    anew.constitution = airline().hash
+    anew.happen("Ratified", constitution_hash=airline().hash, constitution_version=1, total_weight=4)
+    anew.open("policy", "b" * 64, "w-new", "c" * 64)
+    room.ledger = anew
+    await room.restarted().powers.watch()
+    rows = {p.id: p for p in (await room.voting.proposals(None, 10)).items}
+    assert (rows[old.id].status, rows[old.id].index) == ("enacted", None)
+    (new,) = [p for p in rows.values() if p.id != old.id]
+    assert (new.index, new.status, new.proposed_by) == (0, "open", "w-new")
+    in_force = await room.chronicle.constitution()
+    assert (in_force.constitution_hash, in_force.constitution_version) == (airline().hash, 1)

@@ -30,6 +30,8 @@ from acgs1.services.policy_governance.errors import (
 )
 
 APPROVAL_LIFETIME = timedelta(hours=1)
+TRANSACTION_LIFETIME = timedelta(seconds=90)
+"""After this a transaction that has not landed never will: its blockhash is good for 150 slots, about a minute."""
 SERVER_CONTEXT = frozenset({"approved", "approval"})
 """Members of the context that only the decision point may fill: a caller's own are not looked at."""
 LONGEST_NAME = 256

@@ -83,7 +83,11 @@ class LedgerWatch:
             await self._ledger.initialize()
             self._initialized = True
         await self._powers.watch()
-        await self._bundles.bind()
+        try:
+            await self._bundles.bind()
+        except DomainError as error:
+            # Nobody but the operator can mend a bundle; the ledger is followed all the same.
+            _log.error("active_bundle_refused", code=error.code, detail=error.detail)
 
     async def carry_on(self) -> None:
         """Go on with what a crash cut off. Apart from `run`: a ledger that is slow to take a transaction must not hold up the look."""

@@ -131,6 +131,12 @@ class GovernanceRepository(Recorder):
     async def bundle(self, bundle_hash: str) -> tuple[Bundle, Certificate] | None:
         return _bundle(await self.session.get(BundleRow, bundle_hash))
 
+    async def active(self) -> tuple[str, str] | None:
+        proved_against = BundleRow.document["constitution_hash"].as_string()
+        found = await self.session.execute(select(BundleRow.hash, proved_against).where(BundleRow.status == "active"))
+        row = found.first()
+        return (row[0], str(row[1])) if row else None
+
     async def active_bundle(self) -> tuple[Bundle, Certificate] | None:
         return _bundle(await self.session.scalar(select(BundleRow).where(BundleRow.status == "active")))
 

@@ -130,15 +130,18 @@ class Bundles:
     async def load_active(self) -> None:
         """At start: load the active bundle after checking its seal and its hash, under the constitution in force. A bundle that fails
         either check is not served (CertificateRejected)."""
+        await self.bind()
+
+    async def _active_sealed(self) -> Bundle:
         try:
             async with self._store.reading() as records:
                 active = await records.active_bundle()
         except ValueError as error:
             raise CertificateRejected("the active bundle in the database cannot be read any more") from error
         if active is None:
-            return
+            raise NoActiveBundle("it was replaced at this very moment")
         self._expect_sealed(active[0])
-        await self.bind()
+        return active[0]
 
     async def bind(self) -> None:
         """Hold the active bundle to the constitution in force, as far as the ledger has been followed.
@@ -148,14 +151,14 @@ class Bundles:
         text. Where the new text is not known anywhere here, nobody can tell what it forbids, and everything is denied.
         """
         async with self._store.reading() as records:
-            active, in_force = await records.active_bundle(), (await records.position()).constitution_hash
+            active, in_force = await records.active(), (await records.position()).constitution_hash
         if active is None:
             return
-        bundle = active[0]
-        other = in_force if in_force not in {None, bundle.constitution_hash} else None
-        if self._bound == (bundle.hash, other):
+        bundle_hash, proved_against = active
+        other = in_force if in_force not in {None, proved_against} else None
+        if self._bound == (bundle_hash, other):
             return
-        self._expect_sealed(bundle)
+        bundle = await self._active_sealed()
         evaluator: Evaluator
         if other is None:
             evaluator = await asyncio.to_thread(self._loader.load, bundle)

@@ -146,6 +146,10 @@ class Chronicle:
     async def _opened(self, records: Records, happened: Happened) -> None:
         data = happened.data
         proposal = await records.proposal_at(data["index"])
+        if proposal is not None and _is_another(proposal, happened):
+            # This ledger was set up anew: what we knew by that number was on the one before it.
+            await records.keep_proposal(proposal.model_copy(update={"index": None}))
+            proposal = None
         if proposal is None:
             proposal = await self._stranger(records, data)
         changes = {
@@ -308,10 +312,13 @@ class Chronicle:
 
     async def _begin_again(self) -> None:
         """The cursor means nothing to the ledger: take over its accounts, and read what history it has."""
-        await self._compare()
+        snapshot = await self._ledger.snapshot()
         async with self._store.transaction() as records:
-            position = await records.position()
-            await records.keep_position(_at(position, None))
+            in_force, version = snapshot.constitution_hash, snapshot.constitution_version
+            known = await records.position(lock=True)
+            same = (known.constitution_hash, known.constitution_version) == (in_force, version)
+            fresh = Position(None, in_force, version if in_force else 0, None, self._clock.now() if in_force else None)
+            await records.keep_position(_at(known, None) if same else fresh)
         self._reconcile = True
 
     async def _let_lapse(self) -> None:
@@ -398,6 +405,13 @@ async def _compare_emergencies(records: Records, snapshot: Snapshot, now: dateti
             differing.append(f"emergency {found.index}")
             await records.keep_emergency(right)
     return differing
+
+
+def _is_another(proposal: Proposal, happened: Happened) -> bool:
+    """Whether the proposal we know by that number is one of another ledger."""
+    opened = proposal.signatures.get("propose", happened.signature)
+    content = proposal.content_hash or happened.data["content_hash"]
+    return opened != happened.signature or content != happened.data["content_hash"]
 
 
 def _at(position: Position, cursor: str | None) -> Position:

@@ -28,7 +28,7 @@ from acgs1.contracts.policy_governance import (
 from acgs1.core.clock import Clock
 from acgs1.core.errors import DomainError
 from acgs1.core.ids import new_id
-from acgs1.services.policy_governance.domain import amendment
+from acgs1.services.policy_governance.domain import TRANSACTION_LIFETIME, amendment
 from acgs1.services.policy_governance.errors import (
     BundleNotFound,
     ConstitutionNotInForce,
@@ -244,7 +244,7 @@ class Voting:
             unsent = await records.proposals_with("submitting")
             decided = await records.proposals_with("open", "accepted", "rejected")
         for proposal in unsent:
-            if proposal.index is None:
+            if await self._claim(proposal):
                 try:
                     await self._submit(proposal)
                 except DomainError as error:
@@ -282,6 +282,7 @@ class Voting:
             voting_seconds=seconds,
             proposed_by=by.id,
             wallet=member.wallet,
+            tried_at=None if member.own_wallet else self._clock.now(),
             created_at=self._clock.now(),
         )
 
@@ -317,6 +318,18 @@ class Voting:
         await self._chronicle.catch_up()
         return await self.proposal(proposal.id)
 
+    async def _claim(self, proposal: Proposal) -> bool:
+        """Whether it is ours to send again: not while a transaction that somebody sent for it may still land."""
+        now = self._clock.now()
+        async with self._store.transaction() as records:
+            kept = await records.proposal(proposal.id)
+            if kept is None or kept.status != "submitting" or kept.index is not None:
+                return False
+            if kept.tried_at is not None and now - kept.tried_at < TRANSACTION_LIFETIME:
+                return False
+            await records.keep_proposal(kept.model_copy(update={"tried_at": now}))
+        return True
+
     async def _attest(self, proposal: Proposal) -> None:
         """Have the certificate of a bundle attested: the ledger enacts no policy without."""
         if proposal.certificate_hash is None:
@@ -340,9 +353,13 @@ class Voting:
                 await self._ledger.enact(proposal)
                 await self._chronicle.catch_up()
         except DomainError as error:
-            if _is_final(error):
+            if not _is_final(error):
+                raise
+            # Somebody else may have been quicker: another worker, another client.
+            await self._follow()
+            if (await self.proposal(proposal_id)).status != "enacted":
                 await self._refused(proposal_id, error)
-            raise
+                raise
         async with self._store.transaction() as records:
             kept = await records.proposal(proposal_id)
             if kept is not None and kept.enacting:
