@@ -148,9 +148,8 @@ class Engine:
             "log_level": "WARNING",
             # Never pickle: whoever can write the database must not be able to run code here.
             "serializer": DBOSPortableJSON,
-            # Neither schedules nor messages between workflows are used here.
+            # Schedules are not used here.
             "scheduler_polling_interval_sec": 3600.0,
-            "notification_listener_polling_interval_sec": 60.0,
         }
         if self._schema is not None:
             config["dbos_system_schema"] = self._schema
