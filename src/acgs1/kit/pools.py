@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal, cast
+from weakref import WeakSet
 
 import httpx
 from prometheus_client import Counter, Gauge, Histogram
@@ -37,15 +38,24 @@ class PoolMeter:
         self._size = POOL_SIZE.labels(service, pool)
         self._size.set(size)
         self._held = 0
-        self.reads(lambda: self._held)
+        self._read: Callable[[], int] = lambda: self._held
+        self.reads(self._read)
+        _meters.add(self)
 
     def reads(self, in_use: Callable[[], int]) -> None:
         """Ask `in_use` when the metrics are scraped."""
+        self._read = in_use
         self._in_use.set_function(in_use)
+
+    def publish(self) -> None:
+        """Write down what is in use now: for several workers behind one `/metrics`, where nothing is asked when it is scraped."""
+        self._in_use.set(self._read())
 
     def close(self) -> None:
         """The pool is gone."""
+        _meters.discard(self)
         self._in_use.set_function(int)
+        self._in_use.set(0)
         self._size.set(0)
 
     @asynccontextmanager
@@ -75,6 +85,15 @@ class PoolMeter:
     def release(self, slots: asyncio.Semaphore) -> None:
         self._held -= 1
         slots.release()
+
+
+_meters: WeakSet[PoolMeter] = WeakSet()
+
+
+def publish_pools() -> None:
+    """`PoolMeter.publish` for every pool of this process."""
+    for meter in list(_meters):
+        meter.publish()
 
 
 def measured_queue(meter: PoolMeter) -> type[AsyncAdaptedQueuePool]:

@@ -1,12 +1,20 @@
 """The optimizer's counts as Prometheus metrics, read when they are scraped: the hot paths only add to integers."""
 
+import asyncio
+import os
 from collections.abc import Iterable
+from typing import Final
 
-from prometheus_client import Metric
+from prometheus_client import REGISTRY, Counter, Gauge, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from acgs1.kit.pools import publish_pools
 from acgs1.optimizer.cache import IntelligentCache
+
+_PUBLISH_SECONDS: Final = 1.0
+# These do not add up over processes.
+_NOT_SUMMED: Final = frozenset({"acgs_cache_hit_ratio", "acgs_cache_ttl_seconds"})
 
 
 class CacheCollector(Collector):
@@ -74,3 +82,55 @@ class CacheCollector(Collector):
             failures.add_metric([level], stats.failures)
             dropped.add_metric([level], stats.dropped_writes)
         yield from (failures, dropped)
+
+
+def several_workers() -> bool:
+    """Whether several processes of a service stand behind one `/metrics` (see `acgs1.kit.telemetry.registry`)."""
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
+
+
+class CachePublisher:
+    """The collector's figures, written down once a second as metrics that add up over the workers of a service: whichever of them
+    answers `/metrics` cannot ask the others."""
+
+    def __init__(self, cache: IntelligentCache) -> None:
+        self._collector = CacheCollector(cache)
+        self._written: dict[tuple[str, tuple[str, ...]], float] = {}
+        self._task = asyncio.create_task(self._run(), name="cache-metrics")
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            self.publish()
+            publish_pools()
+            await asyncio.sleep(_PUBLISH_SECONDS)
+
+    def publish(self) -> None:
+        for family in self._collector.collect():
+            for sample in family.samples:
+                metric = _metric(family, tuple(sample.labels))
+                child = metric.labels(*sample.labels.values()) if sample.labels else metric
+                if isinstance(child, Gauge):
+                    child.set(sample.value)
+                    continue
+                key = (family.name, tuple(sample.labels.values()))
+                child.inc(max(0.0, sample.value - self._written.get(key, 0.0)))
+                self._written[key] = sample.value
+
+
+_metrics: dict[str, Counter | Gauge] = {}
+
+
+def _metric(family: Metric, labels: tuple[str, ...]) -> Counter | Gauge:
+    found = _metrics.get(family.name)
+    if found is None:
+        if isinstance(family, CounterMetricFamily):
+            found = Counter(family.name, family.documentation, labels, registry=REGISTRY)
+        else:
+            mode = "livemostrecent" if family.name in _NOT_SUMMED else "livesum"
+            found = Gauge(family.name, family.documentation, labels, registry=REGISTRY, multiprocess_mode=mode)
+        _metrics[family.name] = found
+    return found

@@ -26,6 +26,7 @@ class PerformanceOptimizer:
         self._cache: IntelligentCache | None = None
         self._batches: AsyncBatchProcessor | None = None
         self._collector: Any = None
+        self._publisher: Any = None
 
     @property
     def cache(self) -> IntelligentCache:
@@ -52,14 +53,17 @@ class PerformanceOptimizer:
         # Imported here: a process that only batches need not load the database and the metrics.
         from prometheus_client import REGISTRY
 
-        from acgs1.optimizer.metrics import CacheCollector
+        from acgs1.optimizer.metrics import CacheCollector, CachePublisher, several_workers
 
         levels = _levels(self._settings or PlatformSettings(), self._owner)
         self._cache = IntelligentCache(levels=levels, owner=self._owner)
         self._batches = AsyncBatchProcessor()
         await self._cache.start()
-        self._collector = CacheCollector(self._cache)
-        REGISTRY.register(self._collector)
+        if several_workers():
+            self._publisher = CachePublisher(self._cache)
+        else:
+            self._collector = CacheCollector(self._cache)
+            REGISTRY.register(self._collector)
 
     async def close(self) -> None:
         """Finish what was taken on and let go. Idempotent; `initialize` may follow."""
@@ -67,7 +71,11 @@ class PerformanceOptimizer:
             return
         from prometheus_client import REGISTRY
 
-        REGISTRY.unregister(self._collector)
+        if self._publisher is not None:
+            await self._publisher.close()
+            self._publisher = None
+        else:
+            REGISTRY.unregister(self._collector)
         cache, batches = self._cache, self._batches
         self._cache = self._batches = None
         await batches.close()
