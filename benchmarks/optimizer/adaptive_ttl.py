@@ -5,24 +5,26 @@ The trace is generated from a documented seed: requests come as a Poisson proces
 that is what votes and amendments look like. It is replayed in virtual time through the real cache, once per TTL rule; every
 answer is compared with the truth at that instant.
 
-    .venv/bin/python -m benchmarks.optimizer.adaptive_ttl
+    .venv/bin/python benchmarks/optimizer/adaptive_ttl.py
 """
 
 import asyncio
 import heapq
 import json
 import random
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import context, write
-
 from acgs1.core.clock import ManualClock
 from acgs1.optimizer.adaptive import AdaptiveTtl
 from acgs1.optimizer.cache import IntelligentCache
 from acgs1.optimizer.policy import CachePolicy
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import record
 
 SEED = 20260311
 SECONDS = 1800.0
@@ -144,14 +146,25 @@ async def main() -> None:
             }
         )
         print(f"{read.name}: adaptive {adaptive['cost_per_request']:.4f}, best fixed ({best}) {costs[best]:.4f}")
-    write(
+    where = record.context(SEED)
+    record.write(
         RESULT,
         {
-            **context(SEED),
+            "context": where,
             "trace_seconds": SECONDS,
             "stale_cost_in_loads": STALE_COST,
             "reads": rows,
             "note": "cost_per_request = loads + stale_cost * stale answers, per request; the best fixed TTL is chosen with hindsight",
+        },
+    )
+    record.keep(
+        "optimizer",
+        where,
+        {
+            f"adaptive TTL, {row['read']}: cost over the best fixed": record.lower(
+                row["adaptive_cost_over_best_fixed"], "ratio"
+            )
+            for row in rows
         },
     )
     print(json.dumps({row["read"]: round(row["adaptive_cost_over_best_fixed"], 3) for row in rows}))

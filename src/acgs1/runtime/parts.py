@@ -46,6 +46,8 @@ def preload() -> None:
         importlib.import_module(part.module)
     for module in _SHARED:
         importlib.import_module(module)
+    if os.environ.get("ACGS_REDIS_URL"):
+        importlib.import_module("acgs1.optimizer.redis_level")
     gc.collect()
     gc.freeze()
 
