@@ -43,6 +43,7 @@ from acgs1.services.formal_verification.errors import (
     InvalidConstitution,
     InvalidPolicies,
     ProofTextNotFound,
+    ProverDefect,
     ProverUnavailable,
     TooManyObligations,
     VerificationNotFound,
@@ -58,6 +59,7 @@ STATUSES: dict[type[DomainError], int] = {
     CertificateNotFound: 404,
     ProofTextNotFound: 404,
     ProverUnavailable: 503,
+    ProverDefect: 503,
     LedgerError: 409,
 }
 PUBLIC = frozenset({"/api/v1/verifier-key"})

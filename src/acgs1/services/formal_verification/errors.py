@@ -46,6 +46,13 @@ class ProofTextNotFound(DomainError):
     title: ClassVar[str] = "There is no such script or proof"
 
 
+class ProverDefect(DomainError):
+    """Two provers contradict each other, or one the evaluator. No verdict stands on it; somebody must look."""
+
+    code: ClassVar[str] = "prover_defect"
+    title: ClassVar[str] = "A prover is wrong"
+
+
 class ProverUnavailable(DomainError):
     """The workers cannot take the job: too many are waiting, or they cannot be started."""
 

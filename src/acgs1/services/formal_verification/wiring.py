@@ -1,38 +1,24 @@
 """How formal_verification is put together."""
 
-import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
 
 from acgs1.contracts.formal_verification import Certificate, VerificationProgress, VerificationReport
-from acgs1.core.hashing import sha256_hex
 from acgs1.kit.breaker import breakers
 from acgs1.kit.db import Store
-from acgs1.kit.home import write_private
 from acgs1.kit.platform import Platform
 from acgs1.optimizer.web import optimized
 from acgs1.services.formal_verification.adapters.attestor import LedgerAttestor
+from acgs1.services.formal_verification.adapters.defects import Defects
 from acgs1.services.formal_verification.adapters.ethos import CheckerUnusable, EthosChecker
-from acgs1.services.formal_verification.adapters.pool import PoolLimits, ProverPool, log_defect
+from acgs1.services.formal_verification.adapters.pool import PoolLimits, ProverPool
 from acgs1.services.formal_verification.adapters.signer import CertificateSigner
 from acgs1.services.formal_verification.analyses import Analyses
 from acgs1.services.formal_verification.repository import VerificationRepository
 from acgs1.services.formal_verification.service import VerificationService
 from acgs1.services.formal_verification.settings import ProverSettings
-
-
-def _keep_reproducer(folder: Path, defect: dict[str, Any]) -> None:
-    """Stores what reproduces a prover's defect under its hash, and says so."""
-    data = json.dumps(defect, sort_keys=True, indent=1).encode()
-    folder.mkdir(mode=0o700, exist_ok=True)
-    file = folder / f"{sha256_hex(data)}.json"
-    write_private(file, data)
-    log_defect({**defect, "file": file.name})
 
 
 def _checker(settings: ProverSettings) -> EthosChecker | None:
@@ -55,7 +41,9 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         item_seconds=settings.item_seconds,
         idle_seconds=settings.idle_seconds,
     )
-    pool = ProverPool(limits, platform.clock, on_defect=partial(_keep_reproducer, platform.home.root / "reproducers"))
+    defects = Defects(platform.home.root / "reproducers")
+    platform.add_check("provers", defects.check)
+    pool = ProverPool(limits, platform.clock, on_defect=defects.keep)
     store = Store(platform.database, VerificationRepository)
     analyses = Analyses(store, pool, platform.clock)
     service = VerificationService(
