@@ -34,9 +34,12 @@ _SHARED: Final = (
     "acgs1.services.integrity.adapters.ledger",
 )  # fmt: skip
 
+_WITH_REDIS: Final = ("redis.asyncio", "acgs1.optimizer.redis_level")
+_WITH_POSTGRESQL: Final = ("asyncpg", "sqlalchemy.dialects.postgresql.asyncpg")
 
-def preload() -> None:
-    """Import what the parts share, so that forked processes share its memory, and freeze it against the collector.
+
+def preload(settings: PlatformSettings) -> None:
+    """Import what the parts share under these settings, so that forked processes share its memory, and freeze it against the collector.
 
     Starts no thread and no event loop: a process forks safely only then.
     """
@@ -44,7 +47,9 @@ def preload() -> None:
 
     for part in PARTS:
         importlib.import_module(part.module)
-    for module in _SHARED:
+    redis = _WITH_REDIS if settings.redis_url is not None else ()
+    postgres = _WITH_POSTGRESQL if settings.database_url is not None else ()
+    for module in (*_SHARED, *redis, *postgres):
         importlib.import_module(module)
     if os.environ.get("ACGS_REDIS_URL"):
         importlib.import_module("acgs1.optimizer.redis_level")

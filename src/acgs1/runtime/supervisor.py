@@ -118,7 +118,7 @@ class Supervisor:
         first = self._services.get(LEDGER.name)
         if first is not None:
             self._fork(first, first.workers[0])
-        parts.preload()
+        parts.preload(self._settings)
         for service in self._services.values():
             for worker in service.workers:
                 if service is not first:
