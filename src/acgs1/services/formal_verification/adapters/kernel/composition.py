@@ -13,7 +13,7 @@ import copy
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, cast
 
 import acgs1_kernel as kernel
@@ -81,7 +81,8 @@ class Composition:
         self._context = view.action_context(self._action)
         self.targets = tuple(self._target(path) for path in attributes)
         self._check_bases()
-        self._texts: dict[str, tuple[str, str] | str] = {}
+        self._texts: dict[str, tuple[str, str]] = {}
+        self._reads: dict[str, bool] = {}
 
     def _target(self, path: str) -> Target:
         # INVARIANT: `AttributePath` admits these three roots alone.
@@ -163,25 +164,31 @@ class Composition:
         """
         known = self._texts.get(policy.hash)
         if known is None:
+            first, second = self._rewritten(policy)
+            text = _text(policy.id, first)
             if len(self._texts) > _KEPT_TEXTS:
                 self._texts.clear()
-            known = self._texts[policy.hash] = self._rewritten(policy)
-        if isinstance(known, str):
-            raise CannotCompose(known)
+            known = self._texts[policy.hash] = (text, text if second == first else _text(policy.id, second))
         return known
 
-    def _rewritten(self, policy: CedarPolicy) -> tuple[str, str] | str:
-        est: Json = json.loads(kernel.policies_to_json(policy.text))
-        first = self._pin(est["staticPolicies"][policy.id])
+    def reads(self, policy: CedarPolicy) -> bool:
+        """Whether the policy reads the attributes. Raises CannotCompose."""
+        known = self._reads.get(policy.hash)
+        if known is None:
+            first, second = self._rewritten(policy)
+            if len(self._reads) > _KEPT_TEXTS:
+                self._reads.clear()
+            known = self._reads[policy.hash] = first != second
+        return known
+
+    def _rewritten(self, policy: CedarPolicy) -> tuple[Json, Json]:
+        """The policy in the first and in the second run, in Cedar's JSON form."""
+        first = self._pin(_parsed(policy))
         try:
             conditions = [{**c, "body": self._rewrite(c["body"])} for c in first["conditions"]]
         except CannotCompose as error:
-            return f"policy `{policy.id}`: {error}"
-        second = {**first, "conditions": conditions}
-        if second == first:
-            text = _text(policy.id, first)
-            return text, text
-        return _text(policy.id, first), _text(policy.id, second)
+            raise CannotCompose(f"policy `{policy.id}`: {error}") from None
+        return first, {**first, "conditions": conditions}
 
     @cached_property
     def low_to_high(self) -> str:
@@ -413,6 +420,12 @@ class Composition:
             if "__entity" in value:
                 value = attributes_of(value)
         return _descend(value, target.record_path)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(policy: CedarPolicy) -> Json:
+    """The policy in Cedar's JSON form. Several invariants are composed with the same policies; nobody changes the form."""
+    return json.loads(kernel.policies_to_json(policy.text))["staticPolicies"][policy.id]
 
 
 def _text(policy_id: str, policy: Json) -> str:

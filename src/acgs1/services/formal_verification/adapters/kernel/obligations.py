@@ -269,7 +269,7 @@ class VerificationSession:
         the set, because a set allows what one of its permits allows and no forbid denies. Only when a group does not is
         the whole set asked about, where one permit may make up for another. Raises CannotCompose.
         """
-        changed = {policy.hash for policy in policies.policies if len(set(composition.texts(policy))) > 1}
+        changed = {policy.hash for policy in policies.policies if composition.reads(policy)}
         if not changed:
             return Answer("proved", None, None, None, "identity: no policy reads the attributes", 0.0)
         forbids = [policy for policy in policies.policies if policy.effect == "forbid"]

@@ -6,8 +6,8 @@ every step. A solver's model is full of arbitrary values; what is left after shr
 
 import copy
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any, cast
 
@@ -80,8 +80,7 @@ class _Attempts:
         for entity in list(self.best.entities):
             if entity["uid"] in keep:
                 continue
-            variant = copy.deepcopy(self.best)
-            variant.entities = [e for e in variant.entities if e["uid"] != entity["uid"]]
+            variant = replace(self.best, entities=[e for e in self.best.entities if e["uid"] != entity["uid"]])
             # An entity that something still refers to stays: the store that is shown must be complete.
             if entity["uid"] not in list(_references(variant)):
                 self._try(variant)
@@ -158,9 +157,7 @@ class _Attempts:
     def _edit(self, path: tuple[str | int, ...], value: object) -> bool:
         if _get(self.best, path) == value and type(_get(self.best, path)) is type(value):
             return False
-        variant = copy.deepcopy(self.best)
-        _get(variant, path[:-1])[path[-1]] = value
-        return self._try(variant)
+        return self._try(_changed(self.best, path, value))
 
 
 def simpler_extensions(value: Json) -> Iterator[Json]:
@@ -217,6 +214,20 @@ def _get(case: Case, path: tuple[str | int, ...]) -> Any:
     for step in path:
         value = value[step]
     return value
+
+
+def _changed(case: Case, path: tuple[str | int, ...], value: object) -> Case:
+    """The case with `value` at `path`. What is not on the path is shared: nobody changes a case in place."""
+    name, *rest = path
+    return replace(case, **{str(name): _with(getattr(case, str(name)), rest, value)})
+
+
+def _with(container: Any, path: Sequence[str | int], value: object) -> Any:
+    if not path:
+        return value
+    copied = container.copy()
+    copied[path[0]] = _with(copied[path[0]], path[1:], value)
+    return copied
 
 
 def _references(case: Case) -> Iterator[Json]:
