@@ -105,10 +105,19 @@ class VerificationService:
             proofs=proofs,
         )
         plan = await self._prover.plan(_job(stored))
+        # Proofs begin while the verification is being written down; nobody learns its id, nor does it end, before that is done.
+        recorded = asyncio.create_task(self._record(stored))
+        work = self._begin(stored, plan, recorded)
+        try:
+            await asyncio.shield(recorded)
+        except Exception:
+            work.cancel()
+            raise
+        return await self._outcome(stored.id, wait_seconds)
+
+    async def _record(self, stored: StoredVerification) -> None:
         async with self._archive.transaction() as records:
             await records.add_verification(stored)
-        self._begin(stored, plan)
-        return await self._outcome(stored.id, wait_seconds)
 
     async def verification(
         self, verification_id: str, wait_seconds: float = 0.0
@@ -170,10 +179,14 @@ class VerificationService:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _begin(self, stored: StoredVerification, plan: Plan) -> None:
-        task = asyncio.create_task(self._carry_out(stored, plan), name=stored.id)
+    def _begin(
+        self, stored: StoredVerification, plan: Plan, recorded: asyncio.Task[None] | None = None
+    ) -> asyncio.Task[VerificationReport | None]:
+        """`recorded` is done when the verification is in the archive; None where it is already."""
+        task = asyncio.create_task(self._carry_out(stored, plan, recorded), name=stored.id)
         self._running[stored.id] = _Running(task, len(plan.items))
         task.add_done_callback(lambda _: self._running.pop(stored.id, None))
+        return task
 
     async def _outcome(self, verification_id: str, wait_seconds: float) -> VerificationReport | VerificationProgress:
         running = self._running.get(verification_id)
@@ -202,16 +215,24 @@ class VerificationService:
             detail=stored.detail,
         )
 
-    async def _carry_out(self, stored: StoredVerification, plan: Plan) -> VerificationReport | None:
+    async def _carry_out(
+        self, stored: StoredVerification, plan: Plan, recorded: asyncio.Task[None] | None
+    ) -> VerificationReport | None:
         try:
-            return await self._prove(stored, plan)
+            return await self._prove(stored, plan, recorded)
         except asyncio.CancelledError:
             raise
         except DomainError as error:
-            await self._fail(stored, error.detail)
+            detail = error.detail
         except Exception as error:  # noqa: BLE001 - whoever waits must learn of it; the cause goes to the log
             _log.error("verification_failed", verification=stored.id, exc_info=error)
-            await self._fail(stored, "the service failed; the error has been logged under this id")
+            detail = "the service failed; the error has been logged under this id"
+        if recorded is not None:
+            await asyncio.wait([recorded])
+            if recorded.cancelled() or recorded.exception() is not None:
+                # There is nothing to mark as failed: the caller gets the archive's own error.
+                return None
+        await self._fail(stored, detail)
         return None
 
     async def _fail(self, stored: StoredVerification, detail: str) -> None:
@@ -221,7 +242,9 @@ class VerificationService:
                 self._event("verification.failed", stored.requested_by, stored.id, reason=detail[:500])
             )
 
-    async def _prove(self, stored: StoredVerification, plan: Plan) -> VerificationReport:
+    async def _prove(
+        self, stored: StoredVerification, plan: Plan, recorded: asyncio.Task[None] | None
+    ) -> VerificationReport:
         started = self._clock.monotonic()
         results = await self._known(plan)
         running = self._running.get(stored.id)
@@ -249,6 +272,8 @@ class VerificationService:
                     obligation=obligation.id,
                     reason=obligation.reason,
                 )
+        if recorded is not None:
+            await asyncio.shield(recorded)
         if running is not None:
             running.concluding = True
         return await self._conclude(stored, plan, obligations, fresh, started)
