@@ -287,6 +287,11 @@ class IntelligentCache:
         return self._slots.evictions
 
     @property
+    def loading(self) -> bool:
+        """Whether anything is being computed, stored or refreshed now."""
+        return bool(self._tasks)
+
+    @property
     def operations(self) -> Mapping[tuple[str, str], OperationStats]:
         """Counts by (service, operation)."""
         return self._stats
