@@ -5,7 +5,7 @@ BIN := .venv/bin
 ARGS ?=
 QUICK := not slow and not npm and not rust and not performance
 
-.PHONY: run test test-all lint types imports check kernel program lock bench-compare clean
+.PHONY: run test test-all lint types imports check kernel program lock bench-load bench-compare clean
 
 run: .venv/installed
 	@$(BIN)/acgs1 demo $(ARGS)
@@ -37,6 +37,10 @@ program:
 # Resolve the dependencies anew into the hash-pinned locks.
 lock: .venv/installed-dev
 	@scripts/lock.sh
+
+# The whole load measurement, on a quiet machine: about seven minutes. Missed targets are a result, not a failure of the measurement.
+bench-load: .venv/installed-dev
+	@$(BIN)/python tests/performance/test_system_performance.py --ramp --faults --keep --out benchmarks/load/results || test $$? -eq 1
 
 bench-compare: .venv/installed-dev
 	@$(BIN)/python benchmarks/compare.py
