@@ -1,7 +1,7 @@
 """A verification is proved while it is being written down: what must hold around that."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -78,7 +78,7 @@ class Log:
         return call
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator["Log"]:
+    async def transaction(self) -> AsyncGenerator["Log"]:
         yield self
 
     reading = transaction
