@@ -192,12 +192,15 @@ async def test_a_password_goes_over_tls_to_a_server_whose_certificate_is_trusted
     assert len(box.mails) == 1
 
 
-async def test_the_log_gets_a_line_per_alert(capsys):
-    from acgs1.kit.telemetry import configure_logging
+async def test_the_log_gets_a_line_per_alert(monkeypatch):
+    lines: list[dict[str, Any]] = []
 
-    configure_logging("test", "info")
+    class Log:
+        def warning(self, event: str, **values: Any) -> None:
+            lines.append({"event": event, **values})
+
+    monkeypatch.setattr("acgs1.monitoring.sinks._log", Log())
     await LogSink().send([FIRING, ENDED])
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["event"], line["state"], line["target"]) for line in lines] == [
         ("alert", "firing", "auth"),
         ("alert", "resolved", "ledger"),
