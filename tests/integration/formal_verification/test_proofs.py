@@ -39,6 +39,12 @@ LAW = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _no_checker_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ACGS_PROVER_ETHOS", "ACGS_PROVER_CPC_SIGNATURE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def checker(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     program = folder / "ethos"
     program.write_text(f"#!{sys.executable}\n{answer}\n")
