@@ -2,6 +2,7 @@
 //!
 //! One file per stage. Decisions: `raw` (input) → `json` (typed values) → `store` (entities) → `slicing` → `engine`.
 //! Proofs: `policies` → `assume` → `compile` → `solve` → `decode` → `model` (rendering and replay) → `prover`.
+mod abstraction;
 mod assume;
 mod compile;
 mod decode;
@@ -14,6 +15,7 @@ mod model;
 mod policies;
 mod prover;
 mod raw;
+mod sexpr;
 mod slicing;
 mod solve;
 mod store;
@@ -25,6 +27,13 @@ use pyo3::prelude::*;
 #[pyfunction]
 fn to_z3(script: &str) -> PyResult<String> {
     z3::to_z3(script).map_err(|m| errors::Fail::Prover(m).into())
+}
+
+/// A propositional script that is satisfiable if `script` is; None where there is none worth asking.
+#[pyfunction]
+#[pyo3(name = "abstraction")]
+fn boolean_abstraction(script: &str) -> Option<String> {
+    abstraction::abstraction(script).map(|body| format!("{}{body}", abstraction::LOGIC))
 }
 
 #[pymodule]
@@ -40,6 +49,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(solve::open_cvc5, m)?)?;
     m.add_function(wrap_pyfunction!(solve::solve, m)?)?;
     m.add_function(wrap_pyfunction!(to_z3, m)?)?;
+    m.add_function(wrap_pyfunction!(boolean_abstraction, m)?)?;
     m.add("KINDS", kinds::KINDS.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
     m.add("CEDAR_SDK_VERSION", cedar_policy::get_sdk_version().to_string())?;
     m.add("CEDAR_LANG_VERSION", cedar_policy::get_lang_version().to_string())?;

@@ -42,6 +42,8 @@ pub struct CheckResult {
     pub smtlib_sha256: Option<String>,
     /// Decided by simplification, without a solver.
     pub trivial: bool,
+    /// The solver refuted the script's Boolean abstraction, which is a weaker statement, and not the script itself.
+    pub abstracted: bool,
     pub compile_ms: f64,
     pub solve_ms: f64,
 }
@@ -66,6 +68,7 @@ impl CheckResult {
         d.set_item("smtlib", &self.smtlib)?;
         d.set_item("smtlib_sha256", &self.smtlib_sha256)?;
         d.set_item("trivial", self.trivial)?;
+        d.set_item("abstracted", self.abstracted)?;
         d.set_item("compile_ms", self.compile_ms)?;
         d.set_item("solve_ms", self.solve_ms)?;
         Ok(d)
@@ -363,6 +366,7 @@ impl Prover {
             smtlib_sha256: script.as_ref().map(|s| hex(&sha256(s.as_bytes()))),
             smtlib: script.filter(|_| question.keep_script),
             trivial: queries.is_empty() && asked.is_ok(),
+            abstracted: !queries.is_empty() && queries.iter().all(|q| q.abstracted),
             compile_ms,
             solve_ms: queries.iter().map(|q| q.millis).sum(),
         };

@@ -2,6 +2,7 @@
 //!
 //! A time limit is soft (`tlimit-per`), and memory is not isolated: run proofs in a process that may be killed. Scripts come
 //! from this package's own encoder or from a caller whom the process trusts; SMT-LIB can name files.
+use std::cell::RefCell;
 use std::ffi::{c_char, c_int, c_void, CStr, CString};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
@@ -9,6 +10,7 @@ use std::time::Instant;
 use cedar_policy_symcc::solver::{Decision, DecisionWithModel, Solver, SolverError};
 use pyo3::prelude::*;
 
+use crate::abstraction::{abstraction, LOGIC};
 use crate::decode::{self, Answer};
 use crate::errors::{Fail, Res};
 
@@ -33,6 +35,11 @@ struct Cvc5 {
 }
 
 static CVC5: OnceLock<Cvc5> = OnceLock::new();
+
+/// Limit of a query about an abstraction; one that is worth asking takes milliseconds.
+const ABSTRACTION_MS: u64 = 500;
+/// After so many a solver is replaced: its terms live as long as it does.
+const ABSTRACTIONS_PER_SOLVER: u32 = 64;
 
 /// `CVC5_INPUT_LANGUAGE_SMT_LIB_2_6`
 const SMT_LIB_2_6: c_int = 0;
@@ -140,6 +147,8 @@ pub struct Query {
     pub millis: f64,
     /// Why the solver did not know.
     pub unknown: Option<String>,
+    /// The script's Boolean abstraction is unsatisfiable, and so is the script, which was not asked about itself.
+    pub abstracted: bool,
 }
 
 pub type Log = Arc<Mutex<Vec<Query>>>;
@@ -163,15 +172,21 @@ impl Cvc5Solver {
             String::from_utf8(std::mem::take(&mut self.script)).map_err(|e| SolverError::Solver(e.to_string()))?;
         script.push_str("(check-sat)\n");
         let started = Instant::now();
-        let answer =
-            if self.dry { Ok(Answer::Unknown("dry run".into())) } else { query(&script, self.timeout_ms, want_model) };
+        let abstracted = !self.dry && unsatisfiable_in_abstraction(&script, self.timeout_ms);
+        let answer = if self.dry {
+            Ok(Answer::Unknown("dry run".into()))
+        } else if abstracted {
+            Ok(Answer::Unsat)
+        } else {
+            query(&script, self.timeout_ms, want_model)
+        };
         let millis = started.elapsed().as_secs_f64() * 1e3;
         let unknown = match &answer {
             Ok(Answer::Unknown(why)) => Some(why.clone()),
             _ => None,
         };
         match self.log.lock() {
-            Ok(mut log) => log.push(Query { script, millis, unknown }),
+            Ok(mut log) => log.push(Query { script, millis, unknown, abstracted }),
             Err(_) => return Err(SolverError::SolverMarkedFailed),
         }
         match answer.map_err(SolverError::Solver)? {
@@ -180,6 +195,38 @@ impl Cvc5Solver {
             Answer::Unknown(_) => Ok(DecisionWithModel::Unknown),
         }
     }
+}
+
+thread_local! {
+    /// A solver that is kept for abstractions, since starting one takes longer than they do, and what it has answered.
+    static KEPT: RefCell<Option<(Session<'static>, u32)>> = const { RefCell::new(None) };
+}
+
+/// Whether the solver refutes the script's Boolean abstraction. Whatever else it says about that, or fails at, says nothing.
+fn unsatisfiable_in_abstraction(script: &str, timeout_ms: u64) -> bool {
+    let Some(weaker) = abstraction(script) else { return false };
+    KEPT.with_borrow_mut(|kept| {
+        let (mut session, asked) = match kept.take() {
+            Some(found) => found,
+            None => match propositional(timeout_ms.min(ABSTRACTION_MS)) {
+                Ok(session) => (session, 0),
+                Err(_) => return false,
+            },
+        };
+        // The scope takes the script's declarations with it. A solver that printed anything but its verdict is not kept.
+        let answer = session.feed(&format!("(push 1)\n{weaker}")).map(|printed| decode::verdict(&printed));
+        let Ok(Ok(verdict)) = answer else { return false };
+        if asked < ABSTRACTIONS_PER_SOLVER && session.feed("(pop 1)\n").is_ok_and(|printed| printed.trim().is_empty()) {
+            *kept = Some((session, asked + 1));
+        }
+        matches!(verdict, decode::Verdict::Unsat)
+    })
+}
+
+fn propositional(timeout_ms: u64) -> Result<Session<'static>, String> {
+    let mut session = Session::new(library()?, timeout_ms)?;
+    session.feed(&format!("(set-option :incremental true)\n{LOGIC}"))?;
+    Ok(session)
 }
 
 /// A script that ends in `(check-sat)`, on a fresh solver.

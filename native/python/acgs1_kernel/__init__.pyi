@@ -291,6 +291,9 @@ class CheckResult:
     def trivial(self) -> bool:
         """Decided by simplification, without a solver."""
     @property
+    def abstracted(self) -> bool:
+        """Proved by cvc5 on the script's `abstraction`, which follows from the script, and not on the script itself."""
+    @property
     def compile_ms(self) -> float: ...
     @property
     def solve_ms(self) -> float: ...
@@ -373,6 +376,12 @@ def load_cvc5(cvc5_path: str | None = None, parser_path: str | None = None) -> N
 
 def solve(script: str, timeout_ms: int = 5000) -> str:
     """What cvc5 prints for an SMT-LIB 2.6 script. The script must be trusted: SMT-LIB can name files. Raises ProverError."""
+
+def abstraction(script: str) -> str | None:
+    """A propositional script that is satisfiable if `script` is: its theory atoms are Boolean constants, with facts about them.
+
+    If a solver refutes it, `script` is refuted; if not, nothing is known. None where there is none worth asking.
+    """
 
 def to_z3(script: str) -> str:
     """A script of `CheckResult.smtlib` in z3's dialect, for a second opinion on the verdict. Raises ProverError."""

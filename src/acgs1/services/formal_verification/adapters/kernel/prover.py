@@ -23,14 +23,17 @@ Opinion = Literal["agrees", "unknown", "not_run"]
 
 SYMCC = f"cedar-policy-symcc {kernel.SYMCC_VERSION}"
 CVC5 = f"cvc5 {version('cvc5')}"
+ABSTRACTED = f"{CVC5}, on the Boolean abstraction"
+"""cvc5 refuted what the script says of its theory atoms as mere Booleans, which is weaker than the script."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A verdict with its evidence. `case` is the solver's own counterexample, not yet replayed here.
 
-    `solver` is who decided: cvc5, or the symbolic compiler alone where it folded the question to a constant. `script` is
-    kept where a defect is to be reproduced.
+    `solver` is who decided: cvc5, on the script or on its Boolean abstraction, or the symbolic compiler alone where it folded
+    the question to a constant. z3's second opinion is always on the script itself. `script` is kept where a defect is to be
+    reproduced.
     """
 
     verdict: Verdict
@@ -51,13 +54,15 @@ class Answer:
 def all_of(answers: list[Answer], note: str = "") -> Answer:
     """Proofs of parts as the proof of the whole. The script hash of several scripts is SHA-256 over theirs, by line."""
     scripts = [answer.smtlib_sha256 for answer in answers if answer.smtlib_sha256 is not None]
+    asked = {answer.solver for answer in answers if answer.smtlib_sha256 is not None}
     opinions = {answer.second_opinion for answer in answers if answer.smtlib_sha256 is not None}
     return Answer(
         verdict="proved",
         reason=None,
         case=None,
         smtlib_sha256=script_digest(scripts),
-        solver=(CVC5 if scripts else SYMCC) + note,
+        # The weakest of them speaks for all.
+        solver=(ABSTRACTED if ABSTRACTED in asked else CVC5 if scripts else SYMCC) + note,
         milliseconds=sum(answer.milliseconds for answer in answers),
         second_opinion="agrees" if opinions == {"agrees"} else "unknown" if "unknown" in opinions else "not_run",
     )
@@ -115,7 +120,7 @@ class Provers:
             reason=result.reason,
             case=_case(result.counterexample) if result.counterexample is not None else None,
             smtlib_sha256=result.smtlib_sha256,
-            solver=SYMCC if result.trivial else CVC5,
+            solver=SYMCC if result.trivial else ABSTRACTED if result.abstracted else CVC5,
             milliseconds=result.compile_ms + result.solve_ms,
         )
         if self._scripts is not None and result.smtlib is not None:
