@@ -41,7 +41,7 @@ def canonical_json(value: object, *, levels: int = MOST_LEVELS) -> bytes:
 
 def _write(value: Any, out: list[str], levels: int) -> None:  # noqa: PLR0912 - one branch per kind of value
     # The exact types first: of the checks that a `match` would make, those for abstract classes are slow.
-    kind: type[Any] = type(value)
+    kind = type(cast("object", value))
     if kind is str:
         out.append(_string(value))
     elif kind is dict:

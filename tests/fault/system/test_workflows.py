@@ -1,7 +1,6 @@
 """A workflow is killed at every one of its steps, before the step's work and after it: it goes on, and nothing happens twice."""
 
 import json
-import os
 import signal
 import subprocess
 import sys

@@ -49,6 +49,21 @@ async def test_an_approval_whose_hour_is_over_is_listed_as_expired_and_as_nothin
         await room.approvals.answer(pending.id, ApprovalAnswer(answer="granted", reason="late"), operator)
 
 
+async def test_an_approval_does_not_count_while_the_database_cannot_be_read(room: Room):
+    await room.in_force()
+    approval = await asked(room, 200)
+    await room.approvals.answer(approval.id, ApprovalAnswer(answer="granted", reason="fair"), person(Role.OPERATOR))
+    async with room.database.transaction() as session:
+        await session.execute(sa.text("ALTER TABLE approvals RENAME TO approvals_away"))
+    approved = request("pay_compensation", context={"amount": 200, "approval": {"id": approval.id}})
+    answer = await room.point.decide(approved, AGENT)
+    assert answer.decision is False
+    assert "cannot be read" in str(answer.context["detail"])
+    async with room.database.transaction() as session:
+        await session.execute(sa.text("ALTER TABLE approvals_away RENAME TO approvals"))
+    assert (await room.point.decide(approved, AGENT)).decision is True
+
+
 async def test_a_database_of_the_first_schema_keeps_its_members_proposals_and_approvals(room: Room, tmp_path: Path):
     await room.in_force()
     approval = await asked(room, 200)

@@ -36,7 +36,7 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         reads = app.state.reads
         reads.declare("in_force", ConstitutionDocument, ttl=2.0, at_least=0.5)
         reads.declare("principle", PrincipleInForce, ttl=2.0, at_least=0.5)
-        reads.declare("document", ConstitutionDocument, ttl=3600.0, cacheable=_is_superseded)
+        reads.declare("document", ConstitutionDocument, ttl=1.0, cacheable=_is_superseded)
         yield
 
 

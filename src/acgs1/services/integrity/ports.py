@@ -1,15 +1,35 @@
 """What the use cases need from outside."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from acgs1.contracts.events import Event
 from acgs1.contracts.integrity import Anchor, AnchorRecord, Appeal
 from acgs1.core.merkle import TileId, TreeHead
 from acgs1.services.integrity.domain import Leaf
+
+T = TypeVar("T")
+
+
+class Reads(Protocol):
+    """Answers that are asked for again and again."""
+
+    async def get(self, operation: str, params: object, compute: Callable[[], Awaitable[T]]) -> T:
+        """The answer kept for these parameters, or what `compute` returns. An error is raised and never kept."""
+        ...
+
+
+class TileMemory(Protocol):
+    """Tiles that are remembered, as many as there is room for."""
+
+    def __contains__(self, tile: TileId, /) -> bool: ...
+
+    def __getitem__(self, tile: TileId, /) -> bytes: ...
+
+    def __setitem__(self, tile: TileId, hashes: bytes, /) -> None: ...
 
 
 class ConcurrentAppend(Exception):

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from cachebox import LRUCache
-
 from acgs1.contracts.auth import Identity
 from acgs1.contracts.common import Page
 from acgs1.contracts.events import Event, Receipts
@@ -29,7 +27,6 @@ from acgs1.core.merkle import (
 )
 from acgs1.kit.errors import Forbidden
 from acgs1.kit.notes import NoteVerifier
-from acgs1.optimizer.web import Reads
 from acgs1.services.integrity.anchoring import Anchorer
 from acgs1.services.integrity.domain import may_read
 from acgs1.services.integrity.errors import (
@@ -40,7 +37,7 @@ from acgs1.services.integrity.errors import (
     ServiceMismatch,
     TileNotFound,
 )
-from acgs1.services.integrity.ports import EntryFilter, LogStore, Records, SignedHead
+from acgs1.services.integrity.ports import EntryFilter, LogStore, Reads, Records, SignedHead, TileMemory
 from acgs1.services.integrity.sequencer import Sequencer, root_at
 
 
@@ -54,17 +51,18 @@ class LogService:
         anchorer: Anchorer,
         verifier: NoteVerifier,
         reads: Reads,
+        full_tiles: TileMemory,
         *,
         only_writer: bool,
     ) -> None:
-        """`only_writer`: no other process appends to this log, so that the sequencer knows the newest checkpoint."""
+        """`full_tiles` remembers some tiles that are full, which never change. `only_writer`: no other process appends to this log, so
+        that the sequencer knows the newest checkpoint."""
         self._store = store
         self._sequencer = sequencer
         self._anchorer = anchorer
         self._reads = reads
         self._only_writer = only_writer
-        # Tiles that are full never change. A tile is 8 KiB.
-        self._full_tiles: LRUCache[TileId, bytes] = LRUCache(512)
+        self._full_tiles = full_tiles
         self.verifier = verifier
 
     @property

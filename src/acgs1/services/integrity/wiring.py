@@ -3,10 +3,12 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from cachebox import LRUCache
 from fastapi import FastAPI
 
 from acgs1.contracts.events import Event
 from acgs1.contracts.integrity import ConsistencyProof, Entry, EvidenceBundle, InclusionProof
+from acgs1.core.merkle import TileId
 from acgs1.kit.breaker import breakers
 from acgs1.kit.db import Store
 from acgs1.kit.notes import NoteSigner
@@ -24,6 +26,9 @@ from acgs1.services.integrity.repository import IntegrityRepository
 from acgs1.services.integrity.sequencer import Sequencer
 from acgs1.services.integrity.service import LogService
 from acgs1.services.integrity.settings import IntegritySettings
+
+_TILES = 512
+"""Full tiles that are kept in memory: 8 KiB each, 256 leaves each."""
 
 
 def log_signer(platform_keys: SigningKey, origin: str | None) -> NoteSigner:
@@ -63,7 +68,13 @@ def wiring(own: IntegritySettings) -> Lifespan:
             reads.declare("consistency", ConsistencyProof, ttl=3600.0)
             # A SQLite file has one process that writes; on PostgreSQL there may be several.
             app.state.log = LogService(
-                store, sequencer, anchorer, signer.verifier, reads, only_writer=platform.database.is_sqlite
+                store,
+                sequencer,
+                anchorer,
+                signer.verifier,
+                reads,
+                LRUCache[TileId, bytes](_TILES),
+                only_writer=platform.database.is_sqlite,
             )
             app.state.appeals = AppealService(store, platform.clock)
             platform.add_check("log", sequencer.check)

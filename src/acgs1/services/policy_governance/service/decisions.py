@@ -136,7 +136,11 @@ class DecisionPoint:
         approval_id = _approval_id(request)
         if approval_id is None:
             return "approval_required", _DETAILS["approval_required"], evaluated, None
-        approval, problem = await self._use(approval_id, request, evaluator.bundle.hash)
+        try:
+            approval, problem = await self._use(approval_id, request, evaluator.bundle.hash)
+        except Exception as error:  # noqa: BLE001 - whatever it was: an approval that cannot be used up does not count
+            _log.error("approval_not_used", exc_info=error)
+            approval, problem = None, "approvals cannot be read now"
         if approval is None:
             return "approval_required", f"approval `{approval_id[:80]}` does not count: {problem}", evaluated, None
         return _judged(with_approval, approval)
