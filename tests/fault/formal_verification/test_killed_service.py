@@ -14,6 +14,8 @@ from acgs1.contracts.auth import Role
 from acgs1.services.formal_verification.app import create_app
 from factories import running, settings
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[2]
 SCHEMA = """
 entity A; entity B { n: Long, kind: String };

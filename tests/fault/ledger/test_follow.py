@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
@@ -10,6 +11,8 @@ from acgs1.ledger.errors import LedgerUnavailableError
 from acgs1.ledger.events import AuthorityOffered
 from acgs1.ledger.instructions import Authorities, Parameters
 from program.process import Process
+
+pytestmark = pytest.mark.slow
 
 OFFERS = 1_300
 

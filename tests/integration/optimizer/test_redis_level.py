@@ -19,7 +19,7 @@ from acgs1.optimizer.redis_level import RedisLevel
 from polling import eventually_async
 from redis_server import Proxy, RedisServer
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
 SCOPES = ("*", "s\t\t")
 

@@ -21,6 +21,8 @@ from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.workflows import Body, Engine, Step
 from polling import eventually
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[Body], Engine]
 
 

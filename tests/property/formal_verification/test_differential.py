@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from acgs1.services.formal_verification.adapters.kernel.obligations import Verif
 from acgs1.services.formal_verification.adapters.kernel.prover import Provers
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case
 from acgs1.services.formal_verification.domain import is_defect
+
+pytestmark = pytest.mark.slow
 
 ENVIRONMENT = ("P", 'Action::"act"', "R")
 TYPES = ("Long", "Bool", "String", "Set<String>", "P", "decimal")

@@ -87,7 +87,7 @@ _compound = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(_booleans, min_size=1, max_size=6))
 def test_what_the_abstraction_refutes_the_solver_refutes(assertions: list[str]) -> None:
     script = DECLARATIONS + "".join(f"(assert {a})\n" for a in assertions) + "(check-sat)\n"
