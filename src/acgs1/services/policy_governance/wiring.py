@@ -67,6 +67,7 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         except DomainError as error:
             # Nothing is allowed then; a database that was tampered with must not stop people from looking into it.
             _log.error("active_bundle_refused", code=error.code, detail=error.detail)
+        point.look = bundles.bind
         app.state.voting, app.state.bundles, app.state.point = voting, bundles, point
         app.state.members, app.state.powers, app.state.chronicle = members, powers, chronicle
         app.state.wallets = Wallets(store, ledger, chronicle, members, voting, platform.clock)

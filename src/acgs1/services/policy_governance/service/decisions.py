@@ -1,6 +1,8 @@
 """The decision point. It needs its bundle and its own disk, and nothing else."""
 
+import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import cast
 
@@ -34,6 +36,7 @@ from acgs1.services.policy_governance.errors import BadEvaluation, DecisionNotFo
 from acgs1.services.policy_governance.ports import Evaluator, Governance, Spool
 
 _log = structlog.get_logger()
+_LOOK_SECONDS = 0.1
 _DETAILS = {
     "allowed": "a policy permits it and none forbids it",
     "no_policy_permits": "no policy permits it",
@@ -55,6 +58,10 @@ class DecisionPoint:
         self._clock = clock
         self._evaluator: Evaluator | None = None
         self._policies_hash = ""
+        self._looking = asyncio.Lock()
+        self._looked_at = float("-inf")
+        self.look: Callable[[], Awaitable[None]] | None = None
+        """Asks what is active. Called while nothing is: another worker may have activated a bundle a moment ago."""
         self.emergencies = Emergencies()
 
     def serve(self, evaluator: Evaluator, policies_hash: str) -> None:
@@ -75,6 +82,8 @@ class DecisionPoint:
         salt = os.urandom(32)
         # Before anything else: what cannot be committed to is refused before it counts as a decision (BadEvaluation).
         digest, committed = digest_and_commitment(salt, request)
+        if self._evaluator is None:
+            await self._look()
         evaluator = self._evaluator
         reason, detail, evaluated, approval = await self._judge(evaluator, request)
         allowed = reason == "allowed"
@@ -115,6 +124,18 @@ class DecisionPoint:
             else None,
         )
         return EvaluationResponse(decision=allowed, context=context.model_dump(mode="json", exclude_none=True))
+
+    async def _look(self) -> None:
+        """Ask what is active, at most ten times a second."""
+        async with self._looking:
+            now = self._clock.monotonic()
+            if self.look is None or self._evaluator is not None or now - self._looked_at < _LOOK_SECONDS:
+                return
+            self._looked_at = now
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001 - whatever it was: nothing is active here, and nothing is allowed
+                _log.error("active_bundle_not_found", exc_info=error)
 
     async def _judge(  # noqa: PLR0911 - one return per reason
         self, evaluator: Evaluator | None, request: EvaluationRequest
