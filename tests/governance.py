@@ -55,9 +55,8 @@ from acgs1.services.policy_governance.domain import (
     Recorded,
     Snapshot,
     Unsigned,
-    commitment,
+    digest_and_commitment,
     in_effect,
-    request_digest,
 )
 from acgs1.services.policy_governance.errors import CursorLost, InvalidWallet
 from acgs1.services.policy_governance.repository import GovernanceRepository
@@ -550,6 +549,7 @@ def decision(number: int = 0) -> Recorded:
     """A decision as it goes into the spool; `number` tells its request from others."""
     asked = request("hand_over", context={"note": number}) if number else request("hand_over")
     salt = os.urandom(32)
+    digest, committed = digest_and_commitment(salt, asked)
     record = DecisionRecord(
         id=new_id("dec"),
         time=NOW,
@@ -558,11 +558,11 @@ def decision(number: int = 0) -> Recorded:
         subject="Agent::desk-agent",
         action="hand_over",
         resource_type="Desk",
-        request=Commitment(sha256=commitment(salt, asked)),
+        request=Commitment(sha256=committed),
         bundle_hash="0" * 64,
         determining_policies=["p"],
         principles=["q"],
         approval_id=None,
         caller="desk-agent",
     )
-    return Recorded(record, asked, salt, approvable=False, digest=request_digest(asked))
+    return Recorded(record, asked, salt, approvable=False, digest=digest)

@@ -22,7 +22,7 @@ user_option = click.option(
 def as_person(user: str, work: Callable[[Api], Awaitable[None]]) -> None:
     """Sign `user` in and do `work`. A problem that a service answers with becomes the command's error, with its code."""
     settings = PlatformSettings()
-    credentials = {"username": user, "password": _password(settings, user)}
+    credentials = {"username": user, "password": password_of(user, settings)}
 
     async def signed_in() -> None:
         async with httpx.AsyncClient(timeout=60.0, trust_env=False) as http:
@@ -55,7 +55,8 @@ def ask(
     as_person(user, work)
 
 
-def _password(settings: PlatformSettings, user: str) -> str:
+def password_of(user: str, settings: PlatformSettings) -> str:
+    """ACGS_PASSWORD, or what this machine knows, or what the person types."""
     if password := os.environ.get("ACGS_PASSWORD"):
         return password
     # The administrator's own machine: whoever can read the data directory is the administrator.

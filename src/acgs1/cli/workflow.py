@@ -1,6 +1,5 @@
 """`acgs1 workflow`: policies from sentences into force, started, followed, cancelled and resumed from a terminal."""
 
-import os
 import sys
 import time
 from collections.abc import Generator
@@ -13,10 +12,10 @@ from pydantic import JsonValue, ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from acgs1.cli.person import password_of, user_option
 from acgs1.contracts.auth import AccessToken
 from acgs1.contracts.common import Page, Problem
 from acgs1.contracts.governance_synthesis import NewPolicyCreation, Workflow, WorkflowSummary
-from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
 
 _out = Console(highlight=False, soft_wrap=True, markup=False)
@@ -80,24 +79,11 @@ def _signed_in(user: str) -> Generator[_Caller]:
     settings = PlatformSettings()
     try:
         with httpx.Client(timeout=30.0, trust_env=False) as http:
-            yield _Caller(http, settings, user, _password(settings, user))
+            yield _Caller(http, settings, user, password_of(user, settings))
     except httpx.HTTPError as error:
         raise click.ClickException(f"the system does not answer ({error}); `acgs1 status` shows it") from None
 
 
-def _password(settings: PlatformSettings, user: str) -> str:
-    if password := os.environ.get("ACGS_PASSWORD"):
-        return password
-    # The administrator's own machine: whoever can read the data directory is the administrator.
-    file = Home(settings.home).admin_password
-    if user == "admin" and file.exists():
-        return file.read_text().strip()
-    return click.prompt(f"password of {user}", hide_input=True, err=True)
-
-
-_user = click.option(
-    "--user", default="admin", show_default=True, help="Who acts. The password is ACGS_PASSWORD, or is asked for."
-)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -120,7 +106,7 @@ def workflow() -> None:
 @click.option("--voting-hours", type=float, default=72.0, show_default=True, help="How long the vote is open.")
 @click.option("--key", help="Starting again with the same key shows the workflow that is there.")
 @click.option("--follow", is_flag=True, help="Show each step until it ends.")
-@_user
+@user_option
 @_json
 def start(
     name: str,
@@ -162,7 +148,7 @@ def start(
 @workflow.command("list")
 @click.option("--status", type=click.Choice(["running", "completed", "failed", "cancelled"]), help="Only these.")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="At most so many.")
-@_user
+@user_option
 @_json
 def list_workflows(status: str | None, limit: int, user: str, as_json: bool) -> None:
     """List workflows, newest first."""
@@ -186,7 +172,7 @@ def list_workflows(status: str | None, limit: int, user: str, as_json: bool) -> 
 @workflow.command("show")
 @click.argument("workflow_id")
 @click.option("--follow", is_flag=True, help="Show each step until it ends.")
-@_user
+@user_option
 @_json
 def show(workflow_id: str, follow: bool, user: str, as_json: bool) -> None:
     """Show a workflow with its steps. Exit status 1 when it has failed."""
@@ -200,7 +186,7 @@ def show(workflow_id: str, follow: bool, user: str, as_json: bool) -> None:
 
 @workflow.command("cancel")
 @click.argument("workflow_id")
-@_user
+@user_option
 @_json
 def cancel(workflow_id: str, user: str, as_json: bool) -> None:
     """Stop a workflow where it is. What its steps have done stays done."""
@@ -211,7 +197,7 @@ def cancel(workflow_id: str, user: str, as_json: bool) -> None:
 
 @workflow.command("resume")
 @click.argument("workflow_id")
-@_user
+@user_option
 @_json
 def resume(workflow_id: str, user: str, as_json: bool) -> None:
     """Go on with a workflow that failed or was cancelled, from the last step that is done."""

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from acgs1.contracts.auth import Identity, Role
 from acgs1.contracts.common import Message
-from acgs1.contracts.monitoring import BreakerChange, ProcessReport, ReportAnswer
+from acgs1.contracts.monitoring import ProcessReport, ReportAnswer, ReportedBreaker
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import require
 from acgs1.kit.breaker import UnknownBreaker
@@ -164,25 +164,12 @@ class NewExecution(Message):
     workflow_id: Annotated[str, Field(max_length=80)] | None = None
 
 
-class BreakerView(Message):
+class BreakerView(ReportedBreaker):
     """One breaker of one process (`instance` of `service`) as of `reported_at`."""
 
-    name: str
     service: str
     instance: str
     reported_at: datetime
-    state: str
-    since: datetime
-    reason: str
-    calls: int
-    failure_rate: float
-    slow_call_rate: float
-    total_calls: int
-    total_failures: int
-    rejected: int
-    retry_after: float | None
-    last_failure: str | None
-    history: list[BreakerChange]
 
 
 class TraceView(Message):
@@ -499,7 +486,7 @@ def _breaker(breaker: Breaker) -> BreakerView:
         service=breaker.service,
         instance=breaker.instance,
         reported_at=breaker.reported_at,
-        **{name: getattr(breaker.seen, name) for name in type(breaker.seen).model_fields},
+        **dict(breaker.seen),
     )
 
 

@@ -1,13 +1,8 @@
 """The log on PostgreSQL: the same promises as on SQLite, with two writers in earnest."""
 
 import asyncio
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,55 +18,16 @@ from acgs1.services.integrity.audit import audit
 from acgs1.services.integrity.ports import EntryFilter
 from acgs1.services.integrity.repository import IntegrityRepository
 from acgs1.services.integrity.sequencer import Sequencer, root_at
+from postgres_server import postgres_server
 
 pytestmark = pytest.mark.postgres
 
 CLOCK = SystemClock()
 
 
-def find(program: str) -> str | None:
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return shutil.which(program) or next((str(f / program) for f in folders if (f / program).exists()), None)
-
-
 @pytest.fixture(scope="module")
 def server() -> Generator[str]:
-    """The URL of a PostgreSQL server of our own, reached over a socket in a folder of its own."""
-    initdb, postgres = find("initdb"), find("postgres")
-    if initdb is None or postgres is None:
-        pytest.skip("needs PostgreSQL's initdb and postgres (Debian: apt install postgresql)")
-    # PostgreSQL refuses to run as root; its Debian package brings a user.
-    who: dict[str, Any] = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
-    folder = Path(tempfile.mkdtemp(prefix="acgs-pg-"))
-    if who:
-        shutil.chown(folder, "postgres", "postgres")
-    data = folder / "data"
-    subprocess.run(
-        [initdb, "-D", data, "-U", "acgs", "-A", "trust", "--no-sync"],
-        check=True,
-        capture_output=True,
-        cwd=folder,
-        **who,
-    )
-    process = subprocess.Popen(
-        [postgres, "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "max_connections=40"],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        **who,
-    )
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            if "ready to accept connections" in line:
-                break
-        else:
-            raise AssertionError("the server did not start")
-        yield f"postgresql+asyncpg://acgs@/postgres?host={folder}"
-    finally:
-        process.terminate()
-        process.communicate()
-        shutil.rmtree(folder)
+    yield from postgres_server()
 
 
 @pytest.fixture

@@ -245,9 +245,9 @@ async def test_a_decision_can_be_looked_up_with_what_was_decided_before_it_reach
     document = await room.point.document(str((await decide(room, asked)).context["evaluation_id"]))
     assert document.request == asked
     assert document.record.caller == AGENT.id
-    from acgs1.services.policy_governance.domain import commitment
+    from acgs1.services.policy_governance.domain import digest_and_commitment
 
-    assert document.record.request.sha256 == commitment(bytes.fromhex(document.salt), asked)
+    assert document.record.request.sha256 == digest_and_commitment(bytes.fromhex(document.salt), asked)[1]
     with pytest.raises(DecisionNotFound):
         await room.point.document("dec_none")
 

@@ -215,13 +215,8 @@ def request_digest(request: EvaluationRequest) -> str:
     return _digest(request, _canonical(request))
 
 
-def commitment(salt: bytes, request: EvaluationRequest) -> str:
-    """`sha256(salt || jcs(request))`: what the log holds of a request (see `contracts.events.Commitment`)."""
-    return hashlib.sha256(salt + _canonical(request)).hexdigest()
-
-
 def digest_and_commitment(salt: bytes, request: EvaluationRequest) -> tuple[str, str]:
-    """`request_digest` and `commitment` at the price of one."""
+    """`request_digest`, and `sha256(salt || jcs(request))`: what the log holds of a request (see `contracts.events.Commitment`)."""
     canonical = _canonical(request)
     return _digest(request, canonical), hashlib.sha256(salt + canonical).hexdigest()
 
