@@ -77,7 +77,9 @@ def build(scene: Scene, record: Record) -> list[Kind]:
         Kind("ledger-state", "policy_governance", "governance account read from the ledger node", _ledger_state(scene), share=2),
         Kind("active-bundle", "policy_governance", "the bundle in force, with policies, guards and signature",
              document("policy_governance", "/api/v1/bundles/active"), share=1),
-        Kind("who-am-i", "auth", "access token verified, identity returned", _me(scene.agents), share=6),
+        Kind("who-am-i", "auth", "access token verified, identity returned", _me(scene.agents), share=4),
+        Kind("introspect", "auth", "a service asks whether a token is active (RFC 7662); one in ten is forged and must not be",
+             _introspect(scene), share=2),
         Kind("jwks", "auth", "published keys (public)", document("auth", "/.well-known/jwks.json", None), share=4),
         Kind("token", "auth", "client credentials exchanged for a newly signed token", _token(scene.agents), share=2),
         Kind("constitution", "constitutional_ai", "the constitution in force, in full",
@@ -188,6 +190,29 @@ def _me(agents: list[Agent]) -> Make:
 
     made = [(encode("GET", "/api/v1/me", token=agent.token), rule(agent)) for agent in agents]
     return lambda _, user: made[user]
+
+
+def _introspect(scene: Scene) -> Make:
+    def made(token: str, check: Check) -> tuple[bytes, Check]:
+        body = f"token={token}".encode()
+        form = "application/x-www-form-urlencoded"
+        return encode("POST", "/oauth2/introspect", token=scene.service_token, body=body, media_type=form), check
+
+    def rule(agent: Agent) -> Check:
+        def right(said: dict[str, Any]) -> str | None:
+            good = said["active"] and said["sub"] == agent.id and said["scope"] == "agent"
+            return None if good else f"the good token of `{agent.id}` is not said to be one"
+
+        return _checked(200, right)
+
+    def forged(token: str) -> str:
+        content, _, signature = token.rpartition(".")
+        return f"{content}.{'B' if signature.startswith('A') else 'A'}{signature[1:]}"
+
+    inactive = _checked(200, lambda said: None if said == {"active": False} else "a forged token is said to be active")
+    good = [made(agent.token, rule(agent)) for agent in scene.agents]
+    bad = [made(forged(agent.token), inactive) for agent in scene.agents]
+    return lambda random, user: (bad if random.randrange(10) == 0 else good)[user]
 
 
 def _token(agents: list[Agent]) -> Make:

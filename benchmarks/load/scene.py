@@ -60,6 +60,8 @@ class Scene:
     agents: list[Agent]
     token: str
     """Of a person who is operator, legislator and auditor."""
+    service_token: str
+    """Of policy_governance."""
     members: dict[str, str]
     """Tokens of the voting members, by name."""
     cases: list[Case]
@@ -110,6 +112,7 @@ async def prepare(settings: PlatformSettings, users: int, ballots: int) -> Scene
             notes["agents"][made.client_id] = made.client_secret
             write_private_json(notes_file, notes)
         agents = [await _agent(http, settings, *pair) for pair in list(notes["agents"].items())[:users]]
+        service = await _agent(http, settings, "policy_governance", home.service_secret("policy_governance"))
         members = {name: await _sign_in(public, name, people[name]) for name in ("ines", "jonas", "mei")}
 
         bundle = await desk.get("policy_governance", "/api/v1/bundles/active", Bundle)
@@ -156,8 +159,8 @@ async def prepare(settings: PlatformSettings, users: int, ballots: int) -> Scene
         documents = {(part, path): (await desk.call("GET", part, path)).content for part, path in fixed}
     labels = json.loads((example_folder() / "labels.json").read_text())
     return Scene(
-        settings, agents, token, members, await example_cases(), constitution, bundle.constitution_hash, bundle, certificate, report,
-        draft, run, labels["outcomes"], entries, NoteVerifier.from_vkey(vkey), documents, proposals,
+        settings, agents, token, service.token, members, await example_cases(), constitution, bundle.constitution_hash, bundle, certificate,
+        report, draft, run, labels["outcomes"], entries, NoteVerifier.from_vkey(vkey), documents, proposals,
     )  # fmt: skip
 
 

@@ -82,7 +82,8 @@ class PasswordChange(Message):
 
 
 class ActiveChange(Message):
-    """Switch an account on or off; tokens of a switched-off account end with their lifetime."""
+    """Switch an account on or off. It gets no more tokens; those that it has are inactive to introspection at once, and end with their
+    lifetime for a service that does not introspect."""
 
     active: bool
 
@@ -101,3 +102,26 @@ class Identity(Message):
     id: str
     name: str
     roles: tuple[Role, ...]
+
+
+class Holder(Message):
+    """The account that a token speaks for: whether it may act now."""
+
+    id: str
+    active: bool
+
+
+class Introspection(Message):
+    """RFC 7662, section 2.2. Of a token that is not active nothing else is said."""
+
+    active: bool
+    scope: str | None = Field(default=None, description="the roles, separated by spaces")
+    client_id: str | None = Field(default=None, description="for agents and services")
+    username: str | None = Field(default=None, description="for people")
+    token_type: Literal["Bearer"] | None = None
+    exp: int | None = None
+    iat: int | None = None
+    sub: str | None = None
+    aud: str | None = None
+    iss: str | None = None
+    jti: str | None = None

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -90,6 +91,51 @@ def _keys_of(document: dict[str, Any]) -> dict[str, VerifyingKey]:
         raise DependencyUnavailable(f"`auth` published no JWK set that can be used: {error}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    """What an access token says; instants are seconds since the epoch (NumericDate, RFC 7519)."""
+
+    identity: Identity
+    issued_at: float
+    expires_at: float
+    token_id: str | None
+
+
+async def verify_token(token: str, keys: KeySource, now: float) -> VerifiedToken:
+    """The token's content, if one of `keys` signed it for this system and it has not expired.
+
+    Raises Unauthenticated, TokenExpired, or what `keys` raises.
+    """
+    try:
+        kid = jwt.get_unverified_header(token).get("kid", "")
+        key = await keys.key(kid)
+        if key is None:
+            raise Unauthenticated("the token was signed with a key that auth does not publish")
+        claims = jwt.decode(
+            token,
+            key.key,
+            algorithms=["EdDSA"],
+            audience=AUDIENCE,
+            issuer=ISSUER,
+            # Time is checked below against our own clock, which tests can hold still.
+            options={
+                "require": ["exp", "iat", "sub"],
+                "verify_exp": False,
+                "verify_iat": False,
+                "verify_nbf": False,
+            },
+        )
+        identity = Identity(id=claims["sub"], name=claims["name"], roles=tuple(Role(r) for r in claims["roles"]))
+        verified = VerifiedToken(identity, float(claims["iat"]), float(claims["exp"]), claims.get("jti"))
+    except DependencyUnavailable:
+        raise
+    except (jwt.InvalidTokenError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise Unauthenticated(f"the access token is not valid: {error}") from None
+    if verified.expires_at <= now:
+        raise TokenExpired("get a fresh token from auth")
+    return verified
+
+
 class Authenticator:
     """Turns a bearer token into an Identity. Tokens already verified are remembered (at most 4096) until they expire."""
 
@@ -111,42 +157,12 @@ class Authenticator:
                 raise TokenExpired("get a fresh token from auth")
             if now < recheck:
                 return identity
-        expires, identity = await self._verify(token, now)
+        verified = await verify_token(token, self._keys, now)
         # Verified anew from time to time, so that a key that auth no longer publishes stops counting.
-        self._verified[token] = (expires, now + _REFRESH_SECONDS, identity)
+        self._verified[token] = (verified.expires_at, now + _REFRESH_SECONDS, verified.identity)
         if len(self._verified) > _VERIFIED_TOKENS:
             self._verified.popitem(last=False)
-        return identity
-
-    async def _verify(self, token: str, now: float) -> tuple[float, Identity]:
-        try:
-            kid = jwt.get_unverified_header(token).get("kid", "")
-            key = await self._keys.key(kid)
-            if key is None:
-                raise Unauthenticated("the token was signed with a key that auth does not publish")
-            claims = jwt.decode(
-                token,
-                key.key,
-                algorithms=["EdDSA"],
-                audience=AUDIENCE,
-                issuer=ISSUER,
-                # Time is checked below against our own clock, which tests can hold still.
-                options={
-                    "require": ["exp", "iat", "sub"],
-                    "verify_exp": False,
-                    "verify_iat": False,
-                    "verify_nbf": False,
-                },
-            )
-            expires = float(claims["exp"])
-            identity = Identity(id=claims["sub"], name=claims["name"], roles=tuple(Role(r) for r in claims["roles"]))
-        except DependencyUnavailable:
-            raise
-        except (jwt.InvalidTokenError, KeyError, ValueError, TypeError) as error:
-            raise Unauthenticated(f"the access token is not valid: {error}") from None
-        if expires <= now:
-            raise TokenExpired("get a fresh token from auth")
-        return expires, identity
+        return verified.identity
 
 
 async def caller(request: Request) -> Identity:

@@ -12,6 +12,7 @@ from acgs1.contracts.auth import (
     Agent,
     AgentCredentials,
     Identity,
+    Introspection,
     NewAgent,
     NewUser,
     PasswordChange,
@@ -24,7 +25,7 @@ from acgs1.contracts.common import Page
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import caller, require
 from acgs1.kit.web import api_router
-from acgs1.optimizer.web import HotReads
+from acgs1.services.auth.adapters.reads import AuthReads
 from acgs1.services.auth.errors import (
     AccountNotFound,
     InvalidCredentials,
@@ -56,7 +57,12 @@ async def _service(request: Request) -> AuthService:
     return request.app.state.service
 
 
+async def _reads(request: Request) -> AuthReads:
+    return request.app.state.auth_reads
+
+
 Service = Annotated[AuthService, Depends(_service)]
+HotReads = Annotated[AuthReads, Depends(_reads)]
 Caller = Annotated[Identity, Depends(caller)]
 Admin = Annotated[Identity, require(Role.ADMIN)]
 Manager = Annotated[Identity, require(Role.ADMIN, Role.OPERATOR)]
@@ -97,8 +103,12 @@ async def _user(
 
 
 @router.patch("/users/{user_id}", summary="Switch a person's account on or off", tags=["people"])
-async def _set_user_active(user_id: str, body: ActiveChange, service: Service, identity: Admin) -> User:
-    return await service.set_user_active(user_id, body.active, identity)
+async def _set_user_active(
+    user_id: str, body: ActiveChange, service: Service, reads: HotReads, identity: Admin
+) -> User:
+    user = await service.set_user_active(user_id, body.active, identity)
+    await reads.forget_holder(user_id)
+    return user
 
 
 @standard.post(
@@ -114,14 +124,18 @@ async def _agents(service: Service, _: Manager, cursor: str | None = None, limit
 
 
 @router.patch("/agents/{agent_id}", summary="Switch an agent on or off", tags=["agents"])
-async def _set_agent_active(agent_id: str, body: ActiveChange, service: Service, identity: Manager) -> Agent:
-    return await service.set_agent_active(agent_id, body.active, identity)
+async def _set_agent_active(
+    agent_id: str, body: ActiveChange, service: Service, reads: HotReads, identity: Manager
+) -> Agent:
+    agent = await service.set_agent_active(agent_id, body.active, identity)
+    await reads.forget_holder(agent_id)
+    return agent
 
 
 @router.post("/keys/rotation", status_code=201, summary="Sign tokens with a new key from now on", tags=["keys"])
 async def _rotate(service: Service, reads: HotReads, identity: Admin) -> SigningKey:
     key = await service.rotate_key(identity)
-    await reads.forget("jwks")
+    await reads.forget_keys()
     return key
 
 
@@ -138,12 +152,24 @@ async def _token(
     return await service.client_credentials(grant_type, name, secret)
 
 
-@standard.get("/.well-known/jwks.json", summary="Keys that verify tokens (RFC 7517)", tags=["keys"])
-async def _jwks(service: Service, reads: HotReads) -> dict[str, Any]:
-    async def published() -> dict[str, Any]:
-        return {"keys": [key.jwk() for key in await service.published_keys()]}
+@standard.post(
+    "/oauth2/introspect",
+    response_model_exclude_none=True,
+    summary="Whether a token is active, and what it says (RFC 7662)",
+    tags=["tokens"],
+)
+async def _introspect(
+    reads: HotReads,
+    _: Annotated[Identity, require(Role.ADMIN, Role.SERVICE)],
+    token: Annotated[str, Form()],
+    token_type_hint: Annotated[str | None, Form(description="not needed: there are access tokens only")] = None,  # noqa: ARG001
+) -> Introspection:
+    return await reads.introspect(token)
 
-    return await reads.get("jwks", {}, published)
+
+@standard.get("/.well-known/jwks.json", summary="Keys that verify tokens (RFC 7517)", tags=["keys"])
+async def _jwks(reads: HotReads) -> dict[str, Any]:
+    return await reads.jwks()
 
 
 @standard.get("/.well-known/oauth-authorization-server", summary="Server metadata (RFC 8414)", tags=["keys"])
@@ -153,6 +179,8 @@ async def _metadata(request: Request) -> dict[str, Any]:
         "issuer": base,
         "token_endpoint": f"{base}/oauth2/token",
         "jwks_uri": f"{base}/.well-known/jwks.json",
+        "introspection_endpoint": f"{base}/oauth2/introspect",
+        "introspection_endpoint_auth_methods_supported": ["Bearer"],
         "grant_types_supported": ["client_credentials"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
         "response_types_supported": [],

@@ -10,6 +10,7 @@ from acgs1.contracts.auth import (
     AccessToken,
     Agent,
     AgentCredentials,
+    Holder,
     Identity,
     NewAgent,
     NewUser,
@@ -101,6 +102,14 @@ class AuthService:
         if agent is None or not agent.active or not hmac.compare_digest(agent.secret_hash, given):
             raise InvalidCredentials(_WRONG)
         return self._issue(Identity(id=agent.id, name=agent.name, roles=(Role.AGENT,)), keys)
+
+    async def holder(self, subject: str) -> Holder:
+        """Whether the person, agent or service that a token names may act now; one that does not exist may not."""
+        if subject in self._services:
+            return Holder(id=subject, active=True)
+        async with self._accounts.reading() as records:
+            account = await records.user(subject) or await records.agent(subject)
+        return Holder(id=subject, active=account is not None and account.active)
 
     def _issue(self, identity: Identity, keys: list[PublishedKey]) -> AccessToken:
         now = self._clock.now()

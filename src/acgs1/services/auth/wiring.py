@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 
@@ -12,6 +11,7 @@ from acgs1.kit.home import write_private
 from acgs1.kit.platform import Platform
 from acgs1.optimizer.web import optimized
 from acgs1.services.auth.adapters.passwords import Argon2Passwords
+from acgs1.services.auth.adapters.reads import AuthReads
 from acgs1.services.auth.adapters.tokens import JwtSigner
 from acgs1.services.auth.repository import AuthRepository
 from acgs1.services.auth.service import AuthService
@@ -35,6 +35,5 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
     platform.deliver_to_log()
     app.state.service = service
     async with optimized(app, platform.settings, "auth"):
-        # Forgotten when a key is rotated.
-        app.state.reads.declare("jwks", dict[str, Any], ttl=60.0)
+        app.state.auth_reads = AuthReads(service, app.state.reads, platform.clock)
         yield
