@@ -3,8 +3,8 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -12,11 +12,13 @@ from typing import Any, Generic, TypeVar, cast
 from sqlalchemy import DateTime, MetaData, Select, TypeDecorator, event, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.types import JSON
 
-from acgs1.kit.errors import InvalidCursor
+from acgs1.kit.errors import DependencyUnavailable, InvalidCursor
 from acgs1.kit.home import Home
 from acgs1.kit.pools import Kind, PoolMeter, measured_queue
 from acgs1.kit.settings import PlatformSettings
@@ -76,7 +78,8 @@ class Database:
     """Engine and transactions of one service. `close` it when done.
 
     Writers on SQLite take the write lock when they begin (BEGIN IMMEDIATE), so that two of them queue up (busy timeout)
-    rather than fail half-way.
+    rather than fail half-way. A database that cannot be reached is DependencyUnavailable, to those who begin and in the middle; the first
+    transaction after it is back finds no connection from before.
     """
 
     def __init__(
@@ -114,6 +117,9 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self.engine.sync_engine, "do_connect", _connect)
+            event.listen(self.engine.sync_engine, "checkout", _expect_open)
         queue = cast("QueuePool", self.engine.sync_engine.pool)
         self._meter.reads(queue.checkedout)
         self.slow_queries = SlowQueryLog(owner, self.engine, slow_query_seconds)
@@ -137,16 +143,18 @@ class Database:
     async def transaction(self) -> AsyncGenerator[AsyncSession]:
         """A write transaction: committed when the block ends, rolled back when it raises."""
         async with self._writing() as session:
-            async with session.begin():
-                yield session
+            with _reached():
+                async with session.begin():
+                    yield session
             if session.info.get(RECORDED):
                 self.recorded.set()
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncSession]:
         """A read-only view at one instant."""
-        async with self._sessions() as session, session.begin():
-            yield session
+        with _reached():
+            async with self._sessions() as session, session.begin():
+                yield session
 
     async def ping(self) -> None:
         """Raises when the database does not answer."""
@@ -210,6 +218,32 @@ async def page(
     more = len(rows) > limit
     rows = rows[:limit]
     return rows, str(getattr(rows[-1], key.key)) if more else None
+
+
+@contextmanager
+def _reached() -> Generator[None]:
+    try:
+        yield
+    except PoolTimeout as error:
+        raise DependencyUnavailable("the database has had no connection to spare for too long") from error
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise DependencyUnavailable("the connection to the database was lost") from error
+
+
+def _connect(dialect: Any, _: object, arguments: list[Any], named: dict[str, Any]) -> Any:
+    try:
+        return dialect.connect(*arguments, **named)
+    # Whatever the driver, the network or the server says to a connection; the log has the cause.
+    except Exception as error:
+        raise DependencyUnavailable(f"no connection to the database: {type(error).__name__}") from error
+
+
+def _expect_open(connection: Any, *_: object) -> None:
+    """The driver has noticed that the server closed it; the pool then makes another."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

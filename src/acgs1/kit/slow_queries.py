@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from acgs1.contracts.performance import SlowQueries, SlowQuery
 from acgs1.core.clock import Clock, SystemClock
+from acgs1.kit.errors import DependencyUnavailable
 
 SLOW = Counter("acgs_slow_queries", "Statements that took longer than the threshold", ["service"])
 
@@ -131,7 +132,7 @@ class SlowQueryLog:
                     captured.plan = await self._ask_postgresql(statement, captured.parameters)
             captured.missing = None
         # The driver's own errors are no common class of ours; the type alone, because a message may quote values.
-        except (SQLAlchemyError, OSError, TimeoutError, _driver_error(self._engine)) as error:
+        except (DependencyUnavailable, SQLAlchemyError, OSError, TimeoutError, _driver_error(self._engine)) as error:
             captured.missing = f"the database gave none: {type(error).__name__}"
 
     async def _ask_sqlite(self, statement: str, parameters: int) -> list[str]:

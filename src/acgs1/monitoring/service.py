@@ -28,7 +28,7 @@ from acgs1.core.ids import new_id
 from acgs1.kit.breaker import State as BreakerState
 from acgs1.kit.breaker import UnknownBreaker, breakers
 from acgs1.kit.db import Database
-from acgs1.kit.errors import InvalidRequest
+from acgs1.kit.errors import DependencyUnavailable, InvalidRequest
 from acgs1.kit.home import Home
 from acgs1.kit.reporting import Reporter
 from acgs1.kit.settings import PlatformSettings
@@ -601,7 +601,7 @@ class EnhancedMonitoringService:
             started = self.clock.monotonic()
             try:
                 await self.check_now(service_name)
-            except (SQLAlchemyError, OSError) as error:
+            except (DependencyUnavailable, SQLAlchemyError, OSError) as error:
                 # The monitor's own database is away: what was seen still shows in the status.
                 _log.error("check_not_recorded", target=service_name, error=type(error).__name__)
             starting = self.targets[service_name].status is Status.UNKNOWN

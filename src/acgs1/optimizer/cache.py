@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from acgs1.core.clock import Clock, SystemClock
+from acgs1.core.errors import DomainError
+from acgs1.kit.errors import DependencyUnavailable
 from acgs1.optimizer.guard import GuardedLevel, LevelStats
 from acgs1.optimizer.levels import EVERYTHING, LONGEST_SECONDS, Record, SharedLevel, cache_key, scope, scopes_of
 from acgs1.optimizer.policy import CachePolicy, seal, unseal
@@ -441,7 +443,9 @@ class IntelligentCache:
         try:
             value = await compute()
         except Exception as error:
-            kept = None if flight.overtaken else self._stale(call, stale)
+            # A refusal is an answer, newer than what is kept; only a failure may be bridged.
+            refused = isinstance(error, DomainError) and not isinstance(error, DependencyUnavailable)
+            kept = None if refused or flight.overtaken else self._stale(call, stale)
             if kept is None:
                 raise
             call.stats.stale += 1

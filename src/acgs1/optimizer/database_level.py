@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from acgs1.core.clock import Clock, SystemClock
 from acgs1.kit.db import Database
+from acgs1.kit.errors import DependencyUnavailable
 from acgs1.optimizer.levels import EVERYTHING, Record
 
 _log = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ class DatabaseLevel:
                         await self._catch_up(heard)
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(announced.wait(), _LISTENING_POLL_SECONDS)
-            except (SQLAlchemyError, OSError, TimeoutError) as error:
+            except (DependencyUnavailable, SQLAlchemyError, OSError, TimeoutError) as error:
                 _log.info("cache invalidations are not announced now: %s", type(error).__name__)
             await asyncio.sleep(self._poll_seconds)
             await self._catch_up(heard)
@@ -217,7 +218,7 @@ class DatabaseLevel:
                         .order_by(SCOPES.c.position)
                     )
                 ).all()
-        except (SQLAlchemyError, OSError) as error:
+        except (DependencyUnavailable, SQLAlchemyError, OSError) as error:
             _log.info("cache invalidations cannot be read now: %s", type(error).__name__)
             return
         for row in rows:

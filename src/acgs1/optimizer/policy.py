@@ -98,9 +98,9 @@ class CachePolicy:
 
     `ttl`: seconds until a value is loaded anew; shortened by up to `jitter` of itself, so that keys filled together do
     not expire together. In the last `refresh_ahead` of its life the first caller starts a new load in the background
-    and everybody keeps the old value. When a load fails, a value that expired at most `stale_if_error` seconds ago is
-    served instead. So a value may be `ttl + stale_if_error` seconds old at most, and is never served after an
-    invalidation that this process has heard of.
+    and everybody keeps the old value. When a load fails (a refusal is no failure), a value that expired at most
+    `stale_if_error` seconds ago is served instead. So a value may be `ttl + stale_if_error` seconds old at most, and is
+    never served after an invalidation that this process has heard of.
 
     `shared`: also kept in Redis and the database; False for what must not leave the process (secrets, tokens, keys).
     `codec`: its form there. None for values without one (then `shared` must be False, and `weigh` says their bytes).

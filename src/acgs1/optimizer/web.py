@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, FastAPI, Request
 
@@ -12,6 +12,9 @@ from acgs1.optimizer.policy import CachePolicy, ModelCodec
 from acgs1.optimizer.service import PerformanceOptimizer
 
 T = TypeVar("T")
+
+OUTAGE_SECONDS: Final = 60.0
+"""How long what nobody can have changed, because its database is away, may stand in for itself."""
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from acgs1.core.canonical import CanonicalError
 from acgs1.core.clock import ManualClock
 from acgs1.kit.db import Database
+from acgs1.kit.errors import DependencyUnavailable, NotFound
 from acgs1.optimizer.cache import IntelligentCache
 from acgs1.optimizer.database_level import DatabaseLevel
 from acgs1.optimizer.levels import SharedLevel
@@ -242,6 +243,20 @@ async def test_a_failing_source_is_bridged_by_a_stale_value_within_the_bound(cac
     clock.advance(0.2)
     with pytest.raises(ConnectionError):
         await cache.get_or_compute("s", "op", {}, source)
+
+
+async def test_a_refusal_is_an_answer_that_no_stale_value_hides(cache, clock):
+    async def refuse() -> Any:
+        raise NotFound("there is none any more")
+
+    async def fail() -> Any:
+        raise DependencyUnavailable("the database is away")
+
+    await cache.get_or_compute("s", "op", {}, Source())
+    clock.advance(11)
+    assert await cache.get_or_compute("s", "op", {}, fail) == {"v": 1}
+    with pytest.raises(NotFound):
+        await cache.get_or_compute("s", "op", {}, refuse)
 
 
 async def test_an_invalidated_value_never_comes_back_as_stale(cache, clock):

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from acgs1.contracts.constitutional_ai import ConstitutionDocument, PrincipleInForce
 from acgs1.kit.db import Store
 from acgs1.kit.platform import Platform
-from acgs1.optimizer.web import optimized
+from acgs1.optimizer.web import OUTAGE_SECONDS, optimized
 from acgs1.services.constitutional_ai.adapters.checker import KernelChecker
 from acgs1.services.constitutional_ai.adapters.ledger import GovernanceLedger
 from acgs1.services.constitutional_ai.jobs import carry_adoptions_through, follow_amendments
@@ -34,9 +34,11 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         # A constitution's content never changes under its hash. Which one is in force does, and nobody announces it: two seconds is
         # the bound, and how much of it is used is learned from how often it happens.
         reads = app.state.reads
-        reads.declare("in_force", ConstitutionDocument, ttl=2.0, at_least=0.5)
-        reads.declare("principle", PrincipleInForce, ttl=2.0, at_least=0.5)
-        reads.declare("document", ConstitutionDocument, ttl=1.0, cacheable=_is_superseded)
+        reads.declare("in_force", ConstitutionDocument, ttl=2.0, at_least=0.5, stale_if_error=OUTAGE_SECONDS)
+        reads.declare("principle", PrincipleInForce, ttl=2.0, at_least=0.5, stale_if_error=OUTAGE_SECONDS)
+        reads.declare(
+            "document", ConstitutionDocument, ttl=1.0, stale_if_error=OUTAGE_SECONDS, cacheable=_is_superseded
+        )
         yield
 
 

@@ -25,7 +25,7 @@ from acgs1.core.merkle import (
     inclusion_plan,
     tiles_of,
 )
-from acgs1.kit.errors import Forbidden
+from acgs1.kit.errors import DependencyUnavailable, Forbidden
 from acgs1.kit.notes import NoteVerifier
 from acgs1.services.integrity.anchoring import Anchorer
 from acgs1.services.integrity.domain import may_read
@@ -39,6 +39,9 @@ from acgs1.services.integrity.errors import (
 )
 from acgs1.services.integrity.ports import EntryFilter, LogStore, Reads, Records, SignedHead, TileMemory
 from acgs1.services.integrity.sequencer import Sequencer, root_at
+
+_Newest = tuple[SignedHead, Mapping[TileId, bytes]]
+"""A checkpoint, and what is known of the tiles of its tree."""
 
 
 class LogService:
@@ -63,6 +66,7 @@ class LogService:
         self._reads = reads
         self._only_writer = only_writer
         self._full_tiles = full_tiles
+        self._last: _Newest | None = None
         self.verifier = verifier
 
     @property
@@ -101,8 +105,8 @@ class LogService:
 
     async def checkpoint(self, size: int | None = None) -> Checkpoint:
         """The newest checkpoint, or the one of `size`; raises CheckpointNotFound."""
-        if size is None and (newest := self._newest()) is not None:
-            return self._checkpoint(newest[0])
+        if size is None:
+            return self._checkpoint((await self._newest())[0])
         async with self._store.reading() as records:
             return self._checkpoint(await _signed(records, size))
 
@@ -138,8 +142,8 @@ class LogService:
     async def inclusion(self, event_id: str, tree_size: int | None, by: Identity) -> InclusionProof:
         """That the event's leaf stands in the tree of a checkpoint: the newest unless `tree_size` names one."""
         entry = await self.entry(event_id, by)
-        if tree_size is None and (newest := self._newest()) is not None:
-            return await self._inclusion(entry, *newest)
+        if tree_size is None:
+            return await self._inclusion(entry, *await self._newest())
         async with self._store.reading() as records:
             signed = await _signed(records, tree_size)
         return await self._inclusion(entry, signed, {})
@@ -196,8 +200,20 @@ class LogService:
             raise EntryNotFound(f"no entry records the event `{event_id}`; a fresh event may still be on its way")
         return leaf.entry()
 
-    def _newest(self) -> tuple[SignedHead, Mapping[TileId, bytes]] | None:
-        return self._sequencer.newest if self._only_writer else None
+    async def _newest(self) -> _Newest:
+        """The newest checkpoint; while the database cannot be reached, into which nobody writes then, the newest that was seen here."""
+        own = self._sequencer.newest
+        if own is not None and self._only_writer:
+            return own
+        try:
+            async with self._store.reading() as records:
+                signed = await _signed(records, None)
+        except DependencyUnavailable:
+            if self._last is None:
+                raise
+        else:
+            self._last = signed, own[1] if own is not None and own[0].head == signed.head else {}
+        return self._last
 
     async def _inclusion(self, entry: Entry, signed: SignedHead, known: Mapping[TileId, bytes]) -> InclusionProof:
         if entry.leaf_index >= signed.head.size:

@@ -13,7 +13,7 @@ from acgs1.kit.breaker import breakers
 from acgs1.kit.db import Store
 from acgs1.kit.platform import Platform
 from acgs1.optimizer.batching import KeyedBatcher
-from acgs1.optimizer.web import Reads, optimized
+from acgs1.optimizer.web import OUTAGE_SECONDS, Reads, optimized
 from acgs1.services.policy_governance.adapters.engine import KernelLoader
 from acgs1.services.policy_governance.adapters.parts import AuthPeople, RemoteTexts, RemoteVerifier
 from acgs1.services.policy_governance.adapters.sealer import KeySealer
@@ -99,5 +99,5 @@ def _declare(reads: Reads) -> None:
     # For readers: every step of a vote asks the ledger itself.
     reads.declare("ledger_state", GovernanceState, ttl=1.0, at_least=0.25)
     # An activation forgets both; the bound is for what comes about otherwise.
-    reads.declare("active_bundle", Bundle, ttl=1.0)
-    reads.declare("bundle", Bundle, ttl=1.0, cacheable=_was_in_force)
+    reads.declare("active_bundle", Bundle, ttl=1.0, stale_if_error=OUTAGE_SECONDS)
+    reads.declare("bundle", Bundle, ttl=1.0, stale_if_error=OUTAGE_SECONDS, cacheable=_was_in_force)
