@@ -57,6 +57,24 @@ class Candidate(Message):
     certificate_hash: Sha256
 
 
+class OversightCheck(Message):
+    """One question that is asked about a candidate without relying on the search that found it."""
+
+    name: Literal["only_thresholds", "within_bounds", "certificate", "agreement"] = Field(
+        description="it differs from the baseline in the tunable thresholds alone; these are in their ranges; its certificate is about "
+        "these policies, this schema and this constitution; it agrees with the labels as far as is said, and no worse than the baseline"
+    )
+    finding: str | None = Field(description="what is wrong; None when it holds")
+
+
+class Oversight(Message):
+    """The oversight of a run: what was checked before its candidate was shown. One finding, and it is withheld."""
+
+    outcome: Literal["approved", "withheld"]
+    policies_hash: Sha256 = Field(description="of the candidate")
+    checks: list[OversightCheck]
+
+
 class Run(Message):
     """A search and where it stands. What was refuted, or could not be proved, is counted and never shown."""
 
@@ -67,7 +85,12 @@ class Run(Message):
     )
     baseline: dict[str, int] = Field(description="the thresholds before the run, as in `Candidate.values`")
     baseline_agreement: float
-    best: Candidate | None = Field(description="may be the baseline itself: then nothing that agrees better was proved")
+    best: Candidate | None = Field(
+        description="approved by the oversight; may be the baseline itself: then nothing that agrees better was proved"
+    )
+    oversight: Oversight | None = Field(
+        description="None while there is no candidate to look at, and for runs from before there was oversight"
+    )
     refuted_candidates: int
     unproved_candidates: int = Field(description="neither proved nor refuted")
     evaluations: int = Field(description="combinations of thresholds that were scored")

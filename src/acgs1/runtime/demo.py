@@ -253,3 +253,5 @@ class Demo:
         self._narrate.say(
             f"{after}: agrees with {run.best.agreement:.1%}, proved ({run.refuted_candidates} better ones were refuted)"
         )
+        if run.oversight is not None:
+            self._narrate.say(f"{run.oversight.outcome} by the oversight, which trusts nothing of the search")

@@ -26,6 +26,7 @@ from acgs1.kit.home import Home
 from acgs1.kit.outbox import OUTBOX
 from acgs1.services.evolutionary_computation import app as evolution
 from acgs1.services.evolutionary_computation.adapters.bench import KernelBench
+from acgs1.services.evolutionary_computation.adapters.overseer import KernelOverseer
 from acgs1.services.evolutionary_computation.adapters.verifier import HttpVerifier
 from acgs1.services.evolutionary_computation.repository import RunRepository
 from acgs1.services.evolutionary_computation.service import EvolutionService
@@ -127,7 +128,8 @@ class Gone:
 
 
 def service(database: Database, verifier: Any) -> EvolutionService:
-    return EvolutionService(Store(database, RunRepository), KernelBench(), verifier, SystemClock())
+    overseer = KernelOverseer(verifier)
+    return EvolutionService(Store(database, RunRepository), KernelBench(), verifier, overseer, SystemClock())
 
 
 async def events(database: Database) -> list[dict[str, Any]]:
@@ -152,6 +154,8 @@ async def test_the_airlines_working_limit_is_tuned_and_the_candidate_proved(
     assert run.baseline == {"ask-above-working-limit/context.amount": 100}
     assert run.best.agreement > run.baseline_agreement
     limit = run.best.values["ask-above-working-limit/context.amount"]
+    assert run.oversight is not None
+    assert run.oversight.outcome == "approved"
     # Only the number has changed.
     assert run.best.policies == policies.replace("context.amount > 100", f"context.amount > {limit}")
     assert limit == 250

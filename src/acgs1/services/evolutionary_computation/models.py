@@ -25,6 +25,7 @@ class RunRow(Base):
     baseline: Mapped[dict[str, Any]] = mapped_column(Json)
     baseline_agreement: Mapped[float] = mapped_column(Float)
     best: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    oversight: Mapped[dict[str, Any] | None] = mapped_column(Json)
     refuted_candidates: Mapped[int]
     unproved_candidates: Mapped[int]
     evaluations: Mapped[int]

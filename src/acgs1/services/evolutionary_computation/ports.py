@@ -7,7 +7,7 @@ from typing import Protocol
 
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.events import Event
-from acgs1.contracts.evolutionary_computation import NewRun, Run
+from acgs1.contracts.evolutionary_computation import Candidate, NewRun, OversightCheck, Run
 from acgs1.contracts.formal_verification import VerificationReport
 from acgs1.services.evolutionary_computation.domain.space import Axis, Genome
 
@@ -70,4 +70,12 @@ class Verifier(Protocol):
 
         Raises DependencyUnavailable, VerificationFailed, or UpstreamRejected.
         """
+        ...
+
+
+class Overseer(Protocol):
+    """Looks at a candidate without relying on the search that found it."""
+
+    async def review(self, request: NewRun, candidate: Candidate) -> list[OversightCheck]:
+        """What was checked and what was found. Raises what keeps it from checking."""
         ...

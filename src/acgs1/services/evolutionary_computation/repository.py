@@ -18,8 +18,8 @@ class RunRepository(Recorder):
     """The runs, inside the transaction of its session."""
 
     async def add(self, run: Run, request: NewRun) -> None:
-        columns = run.model_dump(exclude={"best"})
-        self.session.add(RunRow(**columns, best=null(), request=request.model_dump(mode="json")))
+        columns = run.model_dump(exclude={"best", "oversight"})
+        self.session.add(RunRow(**columns, best=null(), oversight=null(), request=request.model_dump(mode="json")))
         await self.session.flush()
 
     async def get(self, run_id: str) -> Run | None:
@@ -39,8 +39,11 @@ class RunRepository(Recorder):
         return [_run(row) for row in rows], following
 
     async def finish(self, run: Run, at: datetime) -> bool:
-        best = run.best.model_dump(mode="json") if run.best else null()
-        values = {**run.model_dump(include=_OUTCOME), "best": best, "finished_at": at}
+        found = {
+            "best": run.best.model_dump(mode="json") if run.best else null(),
+            "oversight": run.oversight.model_dump(mode="json") if run.oversight else null(),
+        }
+        values = {**run.model_dump(include=_OUTCOME), **found, "finished_at": at}
         change = update(RunRow).where(RunRow.id == run.id, RunRow.status == "running").values(values)
         result: CursorResult[Any] = await self.session.execute(change)  # pyright: ignore[reportAssignmentType] - an UPDATE gives one
         return result.rowcount == 1

@@ -9,11 +9,13 @@ from pydantic import JsonValue
 from acgs1.contracts.auth import Identity
 from acgs1.contracts.common import Page
 from acgs1.contracts.events import Event, new_event
-from acgs1.contracts.evolutionary_computation import Candidate, NewRun, Run
+from acgs1.contracts.evolutionary_computation import Candidate, NewRun, Oversight, Run
 from acgs1.core.clock import Clock
 from acgs1.core.errors import DomainError
 from acgs1.core.hashing import text_hash
 from acgs1.core.ids import new_id
+from acgs1.kit.reporting import workflow_runs
+from acgs1.services.evolutionary_computation.domain.oversight import oversight_of
 from acgs1.services.evolutionary_computation.domain.search import (
     Scores,
     evolution,
@@ -24,7 +26,7 @@ from acgs1.services.evolutionary_computation.domain.search import (
 )
 from acgs1.services.evolutionary_computation.domain.space import Genome
 from acgs1.services.evolutionary_computation.errors import RunNotFound, TooManyRuns
-from acgs1.services.evolutionary_computation.ports import Bench, Experiment, Runs, Verifier
+from acgs1.services.evolutionary_computation.ports import Bench, Experiment, Overseer, Runs, Verifier
 
 _log = structlog.get_logger()
 
@@ -35,10 +37,11 @@ MAX_VERIFICATIONS = 64
 class EvolutionService:
     """All of evolutionary_computation. `wake` is set when there is a run to carry out."""
 
-    def __init__(self, store: Runs, bench: Bench, verifier: Verifier, clock: Clock) -> None:
+    def __init__(self, store: Runs, bench: Bench, verifier: Verifier, overseer: Overseer, clock: Clock) -> None:
         self._store = store
         self._bench = bench
         self._verifier = verifier
+        self._overseer = overseer
         self._clock = clock
         self.wake = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -58,6 +61,7 @@ class EvolutionService:
             baseline=dict(zip(experiment.names, baseline, strict=True)),
             baseline_agreement=agreement,
             best=None,
+            oversight=None,
             refuted_candidates=0,
             unproved_candidates=0,
             evaluations=0,
@@ -142,16 +146,19 @@ class EvolutionService:
         scores = await _scored(search, experiment)
         candidates = ranked(experiment.axes, scores, run.baseline_agreement, MAX_VERIFICATIONS)
         best, refuted, unproved = await self._first_proved(run, request, experiment, candidates)
+        oversight = None if best is None else await self._overseen(request, best)
+        detail = _detail(run, best, oversight, len(candidates))
         return run.model_copy(
             update={
                 "status": "done",
                 "method": method,
-                "best": best,
+                "best": best if oversight is not None and oversight.outcome == "approved" else None,
+                "oversight": oversight,
                 "refuted_candidates": refuted,
                 "unproved_candidates": unproved,
                 "evaluations": len(scores),
                 "generations": generations,
-                "detail": _detail(run, best, len(candidates)),
+                "detail": detail,
             }
         )
 
@@ -180,8 +187,22 @@ class EvolutionService:
                 unproved += 1
         return None, refuted, unproved
 
+    async def _overseen(self, request: NewRun, candidate: Candidate) -> Oversight:
+        """The workflow `wina_oversight`: it fails when it cannot be carried out; a finding is a result."""
+        started = self._clock.monotonic()
+        compliance: float | None = None
+        try:
+            oversight = oversight_of(candidate, await self._overseer.review(request, candidate))
+            compliance = sum(check.finding is None for check in oversight.checks) / len(oversight.checks)
+            return oversight
+        finally:
+            seconds = self._clock.monotonic() - started
+            success = compliance is not None
+            workflow_runs().finished("wina_oversight", seconds, success=success, compliance_score=compliance)
+
     async def _finish(self, run: Run, request: NewRun) -> None:
         now = self._clock.now()
+        oversight = run.oversight
         event = self._event(
             "run.finished",
             run.started_by,
@@ -192,6 +213,9 @@ class EvolutionService:
             baseline_policies_hash=text_hash(request.policies),
             best_policies_hash=run.best.policies_hash if run.best else None,
             best_certificate_hash=run.best.certificate_hash if run.best else None,
+            oversight=oversight.outcome if oversight else None,
+            overseen_policies_hash=oversight.policies_hash if oversight else None,
+            oversight_findings=[check.name for check in oversight.checks if check.finding] if oversight else [],
         )
         async with self._store.transaction() as records:
             if await records.finish(run, now):
@@ -220,7 +244,10 @@ async def _scored(search: Generator[list[Genome], list[float], Scores], experime
         return end.value
 
 
-def _detail(run: Run, best: Candidate | None, tried: int) -> str:
+def _detail(run: Run, best: Candidate | None, oversight: Oversight | None, tried: int) -> str:
+    if oversight is not None and oversight.outcome == "withheld":
+        findings = "; ".join(check.finding for check in oversight.checks if check.finding)
+        return f"a proved candidate was withheld by the oversight: {findings}"
     if best is None:
         return f"none of the {tried} best candidates was proved; the baseline was not, either, if it was among them"
     if best.agreement <= run.baseline_agreement and best.values == run.baseline:

@@ -34,11 +34,11 @@ class KernelExperiment:
         """Raises TunableRefused, PoliciesRefused, OutcomeRefused."""
         self._policies = request.policies
         self._schema = request.constitution.schema_text
-        self._guards = _guards(request)
-        engine = self._engine(request.policies)
+        self._guards = guards_text(request)
+        engine = engine_of(self._schema, request.policies, self._guards)
         self._literals = _literals(request)
         self.names = tuple(f"{t.policy_id}/{t.attribute}" for t in request.tunables)
-        self._requests = _engine_requests(engine, [o.request for o in request.outcomes])
+        self._requests = engine_requests(engine, request)
         rows = [tuple(value_of(o.request, t.attribute) for t in request.tunables) for o in request.outcomes]
         self.axes: tuple[Axis, ...] = tuple(
             axis(literal.value, t.minimum, t.maximum, (row[i] for row in rows if row[i] is not None))  # pyright: ignore[reportArgumentType] - just filtered
@@ -56,23 +56,26 @@ class KernelExperiment:
         return text
 
     def _decider(self, genome: Genome) -> Decides:
-        engine = self._engine(self.policies(genome))
+        engine = engine_of(self._schema, self.policies(genome), self._guards)
         return lambda outcome: engine.authorize(*self._requests[outcome]).allowed
 
-    def _engine(self, policies: str) -> kernel.Engine:
-        import acgs1_kernel as kernel
 
-        try:
-            return kernel.Engine(self._schema, policies, self._guards)
-        except (kernel.CedarParseError, kernel.CedarValidationError) as error:
-            items = tuple(
-                ErrorItem(f"{d.message} ({d.help})" if d.help else d.message, f"/{d.source}", d.line, d.column)
-                for d in error.diagnostics
-            )
-            raise PoliciesRefused(f"{len(items)} fault(s); the first: {items[0].detail}", items=items) from None
+def engine_of(schema: str, policies: str, guards: str) -> kernel.Engine:
+    """The evaluator of a decision point. Raises PoliciesRefused."""
+    import acgs1_kernel as kernel
+
+    try:
+        return kernel.Engine(schema, policies, guards)
+    except (kernel.CedarParseError, kernel.CedarValidationError) as error:
+        items = tuple(
+            ErrorItem(f"{d.message} ({d.help})" if d.help else d.message, f"/{d.source}", d.line, d.column)
+            for d in error.diagnostics
+        )
+        raise PoliciesRefused(f"{len(items)} fault(s); the first: {items[0].detail}", items=items) from None
 
 
-def _guards(request: NewRun) -> str:
+def guards_text(request: NewRun) -> str:
+    """The guards of the request's constitution. Raises PoliciesRefused."""
     try:
         return guards_of(request.constitution)[0]
     except InvariantTextError as error:
@@ -133,13 +136,13 @@ def _offset(text: str, line: int, column: int) -> int:
 EngineRequest = tuple[tuple[str, str], str, tuple[str, str], dict[str, Any], list[dict[str, Any]]]
 
 
-def _engine_requests(engine: kernel.Engine, requests: list[EvaluationRequest]) -> list[EngineRequest]:
-    """The requests as the engine takes them, each tried once. Raises OutcomeRefused."""
+def engine_requests(engine: kernel.Engine, run: NewRun) -> list[EngineRequest]:
+    """The labelled requests as the engine takes them, each tried once. Raises OutcomeRefused."""
     import acgs1_kernel as kernel
 
     actions = {uid.rpartition('::"')[2].removesuffix('"'): uid for uid in engine.actions()}
     made: list[EngineRequest] = []
-    for number, request in enumerate(requests):
+    for number, request in enumerate(outcome.request for outcome in run.outcomes):
         action = actions.get(request.action.name)
         pointer = f"/outcomes/{number}/request"
         if action is None:

@@ -3,8 +3,9 @@
 from pydantic import RootModel
 
 from acgs1.contracts.constitution import Constitution
-from acgs1.contracts.formal_verification import NewVerification, VerificationProgress, VerificationReport
+from acgs1.contracts.formal_verification import Certificate, NewVerification, VerificationProgress, VerificationReport
 from acgs1.kit.clients import PartClient
+from acgs1.kit.errors import UpstreamRejected
 from acgs1.services.evolutionary_computation.errors import VerificationFailed
 
 _PROOF_SECONDS = 60.0
@@ -33,3 +34,12 @@ class HttpVerifier:
                 )
             answer = (await self._client.get(f"{path}/{answer.id}{wait}", _Answer, deadline=deadline)).root
         return answer
+
+    async def certificate(self, certificate_hash: str) -> Certificate | None:
+        """None where there is none of this hash."""
+        try:
+            return await self._client.get(f"/api/v1/certificates/{certificate_hash}", Certificate)
+        except UpstreamRejected as error:
+            if error.status == 404:
+                return None
+            raise

@@ -13,6 +13,9 @@ from typing import Any
 Est = dict[str, Any]
 """Cedar's JSON form of a policy."""
 
+Path = list[str | int]
+"""The keys and indices that lead to a place in it."""
+
 _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 # Strings and comments are consumed whole, so that a number in them is never taken for a literal.
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|(?P<name>[A-Za-z_]\w*)|(?P<number>(?:-\s*)?[0-9]+)')
@@ -36,7 +39,7 @@ def find_literal(text: str, est: Est, attribute: str, parse: Callable[[str], Est
 
     `parse` gives the JSON form of a policy's text; it raises ValueError for what is no policy.
     """
-    found = [path for condition in enumerate(est.get("conditions", [])) for path in _comparisons(condition, attribute)]
+    found = comparisons(est, attribute)
     if len(found) != 1:
         raise CannotTune(
             f"the policy compares `{attribute}` with {len(found) or 'no'} whole numbers; a threshold to tune is exactly one, "
@@ -45,7 +48,7 @@ def find_literal(text: str, est: Est, attribute: str, parse: Callable[[str], Est
     path, value = found[0]
     # Any other value serves to see which token of the text the literal is.
     probe = value + 1 if value < 0 else value - 1 if value > 0 else 1
-    wanted = _replaced(est, path, probe)
+    wanted = replaced(est, path, probe)
     for start, end in _numbers(text):
         if int(re.sub(r"\s", "", text[start:end])) != value:
             continue
@@ -67,12 +70,12 @@ def _numbers(text: str) -> Iterator[tuple[int, int]]:
             yield match.end() - len(number[1:].lstrip()), match.end()
 
 
-def _comparisons(condition: tuple[int, Any], attribute: str) -> Iterator[tuple[list[str | int], int]]:
-    index, body = condition
-    yield from _walk(body["body"], ["conditions", index, "body"], attribute)
+def comparisons(est: Est, attribute: str) -> list[tuple[Path, int]]:
+    """The whole numbers that `attribute` is compared with in a policy, and where they stand."""
+    return list(_walk(est.get("conditions", []), ["conditions"], attribute))
 
 
-def _walk(node: Any, path: list[str | int], attribute: str) -> Iterator[tuple[list[str | int], int]]:
+def _walk(node: Any, path: Path, attribute: str) -> Iterator[tuple[Path, int]]:
     if isinstance(node, list):
         for index, item in enumerate(node):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
             yield from _walk(item, [*path, index], attribute)
@@ -84,7 +87,7 @@ def _walk(node: Any, path: list[str | int], attribute: str) -> Iterator[tuple[li
             yield from _walk(value, [*path, name], attribute)
 
 
-def _compared(sides: Any, path: list[str | int], attribute: str) -> Iterator[tuple[list[str | int], int]]:
+def _compared(sides: Any, path: Path, attribute: str) -> Iterator[tuple[Path, int]]:
     for one, other in (("left", "right"), ("right", "left")):
         literal = sides[other].get("Value")
         if path_of(sides[one]) == attribute and isinstance(literal, int) and not isinstance(literal, bool):
@@ -101,10 +104,18 @@ def path_of(node: Est) -> str | None:
     return None if owner is None else f"{owner}.{node['.']['attr']}"
 
 
-def _replaced(est: Est, path: list[str | int], value: int) -> Est:
+def replaced(est: Est, path: Path, value: int) -> Est:
+    """A copy with `value` at a place that it has."""
     changed = copy.deepcopy(est)
-    node: Any = changed
-    for step in path[:-1]:
-        node = node[step]
-    node[path[-1]] = value
+    value_at(changed, path[:-1])[path[-1]] = value
     return changed
+
+
+def value_at(est: Any, path: Path) -> Any:
+    """What stands at a place; None where there is no such place."""
+    for step in path:
+        try:
+            est = est[step]
+        except (LookupError, TypeError):
+            return None
+    return est
