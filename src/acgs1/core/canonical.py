@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring
-from typing import Any, cast
+from typing import Any, Final, cast
 
 MOST_LEVELS = 200
 """How deep a value may nest: well within what the interpreter can follow, and well beyond any document of ours."""
@@ -89,26 +89,42 @@ def _write_array(value: Sequence[Any], out: list[str], levels: int) -> None:
 def _write_object(value: Mapping[Any, Any], out: list[str], levels: int) -> None:
     if levels < 0:
         raise _Unwritable(_TOO_DEEP)
-    names: list[str] = []
-    ascii_only = True
-    for name in value:
-        if not isinstance(name, str):
-            raise _Unwritable(f"object names are strings, not `{type(name).__name__}`")
-        ascii_only = ascii_only and name.isascii()
-        names.append(name)
-    # Section 3.2.3: names sort by their UTF-16 code units.
-    names.sort(key=None if ascii_only else _utf_16)
-    out.append("{")
-    separator = ""
-    for name in names:
-        out.append(f"{separator}{_string(name)}:")
-        separator = ","
-        try:
+    names = tuple(value)
+    members = _known_members.get(names)
+    if members is None:
+        members = _members(names)
+    name = ""
+    try:
+        for name, opening in members:
+            out.append(opening)
             _write(value[name], out, levels)
-        except _Unwritable as error:
-            error.path.append(f".{name}")
-            raise
-    out.append("}")
+    except _Unwritable as error:
+        error.path.append(f".{name}")
+        raise
+    out.append("}" if members else "{}")
+
+
+_Members = tuple[tuple[str, str], ...]
+# Objects come in few shapes, of which each comes often: the order and the writing of their names are worked out once.
+_known_members: dict[tuple[str, ...], _Members] = {}
+_MOST_KNOWN: Final = 1024
+_MOST_NAMES: Final = 64
+_LONGEST_NAME: Final = 64
+
+
+def _members(names: tuple[str, ...]) -> _Members:
+    """The names in their order, each with what stands before its value."""
+    for name in names:
+        if not isinstance(cast("object", name), str):
+            raise _Unwritable(f"object names are strings, not `{type(name).__name__}`")
+    # Section 3.2.3: names sort by their UTF-16 code units.
+    ordered = sorted(names, key=None if all(name.isascii() for name in names) else _utf_16)
+    members = tuple((name, f"{',' if at else '{'}{_string(name)}:") for at, name in enumerate(ordered))
+    if len(names) <= _MOST_NAMES and all(len(name) <= _LONGEST_NAME for name in names):
+        if len(_known_members) >= _MOST_KNOWN:
+            _known_members.clear()
+        _known_members[names] = members
+    return members
 
 
 def _utf_16(name: str) -> bytes:

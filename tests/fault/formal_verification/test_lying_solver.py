@@ -29,7 +29,7 @@ LAW = {"name": "law", "schema_text": SCHEMA, "principles": [PRINCIPLE]}
 # Real workers, but for one part each.
 LYING_Z3 = """
 from acgs1.services.formal_verification.adapters.kernel import prover
-prover.opinion_on = lambda script, milliseconds: ("sat", 1.0)
+prover.SecondOpinion.on = lambda self, script: ("sat", 1.0)
 from acgs1.services.formal_verification.adapters.worker import main
 main()
 """

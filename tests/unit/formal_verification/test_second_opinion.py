@@ -8,7 +8,7 @@ import pytest
 
 from acgs1.services.formal_verification.adapters.kernel import prover
 from acgs1.services.formal_verification.adapters.kernel.prover import Provers
-from acgs1.services.formal_verification.adapters.kernel.second_opinion import opinion_on
+from acgs1.services.formal_verification.adapters.kernel.second_opinion import SecondOpinion
 from acgs1.services.formal_verification.app import create_app
 from factories import running, settings
 
@@ -29,7 +29,7 @@ def test_without_time_for_a_second_opinion_none_is_claimed():
 
 
 def test_a_disagreement_is_unknown_and_leaves_a_reproducer(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(prover, "opinion_on", lambda _script, _ms: ("sat", 1.0))
+    monkeypatch.setattr(prover.SecondOpinion, "on", lambda _self, _script: ("sat", 1.0))
     provers = Provers(second_opinion_ms=1000)
     answer = provers.ask("implies", SCHEMA, PLACE, A, B)
     assert (answer.verdict, answer.reason) == ("unknown", "cvc5 and z3 disagree")
@@ -50,7 +50,16 @@ def test_a_disagreement_is_unknown_and_leaves_a_reproducer(monkeypatch: pytest.M
     ],
 )
 def test_only_a_script_whose_every_query_is_unsatisfiable_counts_as_agreement(script: str, opinion: str):
-    assert opinion_on(script, 10_000)[0] == opinion
+    assert SecondOpinion(10_000).on(script)[0] == opinion
+
+
+def test_nothing_of_a_script_is_left_for_the_next_one():
+    z3 = SecondOpinion(10_000)
+    first = "(declare-const x Int)(define-fun f () Bool (< x 0))(assert f)(assert (not f))(check-sat)"
+    assert z3.on(first)[0] == "unsat"
+    assert z3.on("(declare-const x Int)(assert (< x 0))(check-sat)")[0] == "sat"
+    assert z3.on(first)[0] == "unsat"
+    assert z3.on("(assert f)(check-sat)")[0] == "unknown", "`f` is declared nowhere in this script"
 
 
 async def test_a_reproducer_is_stored_privately_under_its_hash(tmp_path: Path):

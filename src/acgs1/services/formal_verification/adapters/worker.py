@@ -6,6 +6,7 @@ parent knows what to blame when it hangs or dies. It keeps the caches of the las
 
 import argparse
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -71,6 +72,8 @@ def _serve(incoming: BinaryIO, outgoing: BinaryIO, solver_timeout_ms: int, secon
     # The heavy imports come after the limits.
     from acgs1.services.formal_verification.adapters.kernel.sessions import Sessions
 
+    # What was imported stays: the collector need not look through it in the middle of a job.
+    gc.freeze()
     sessions = Sessions(solver_timeout_ms=solver_timeout_ms, second_opinion_ms=second_opinion_ms)
     opened: OrderedDict[str, _Session] = OrderedDict()
     while (message := read_frame(incoming)) is not None:

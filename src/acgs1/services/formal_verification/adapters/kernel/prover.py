@@ -11,7 +11,7 @@ import acgs1_kernel as kernel
 from acgs1.contracts.formal_verification import Verdict
 from acgs1.services.formal_verification.adapters.kernel.cedar import Environment
 from acgs1.services.formal_verification.adapters.kernel.schema_view import split_uid
-from acgs1.services.formal_verification.adapters.kernel.second_opinion import opinion_on
+from acgs1.services.formal_verification.adapters.kernel.second_opinion import SecondOpinion
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case
 from acgs1.services.formal_verification.domain import DISAGREEMENT, UNCONFIRMED, script_digest
 
@@ -81,7 +81,7 @@ class Provers:
     ) -> None:
         """`second_opinion_ms` bounds z3's time per proved obligation; 0 asks for none."""
         self._timeout = solver_timeout_ms
-        self._second_opinion_ms = second_opinion_ms
+        self._second_opinion = SecondOpinion(second_opinion_ms) if second_opinion_ms > 0 else None
         self._keep = keep
         self._cache_size = cache_size
         self._provers: OrderedDict[str, kernel.Prover] = OrderedDict()
@@ -91,7 +91,7 @@ class Provers:
     @property
     def identity(self) -> str:
         """What a cached verdict was made by; another kernel or solver may not reuse it."""
-        return f"{kernel_identity()}; {CVC5}; z3 {bool(self._second_opinion_ms)}"
+        return f"{kernel_identity()}; {CVC5}; z3 {self._second_opinion is not None}"
 
     def ask(
         self,
@@ -104,7 +104,7 @@ class Provers:
         policy_id_b: str | None = None,
     ) -> Answer:
         """One obligation of the kernel (see `acgs1_kernel.Prover.check_one`)."""
-        want_script = self._second_opinion_ms > 0 or self._scripts is not None
+        want_script = self._second_opinion is not None or self._scripts is not None
         try:
             result = self._prover(schema).check_one(
                 kind, a, b, env=environment, policy_id=policy_id, policy_id_b=policy_id_b, smtlib=want_script
@@ -125,8 +125,8 @@ class Provers:
         )
         if self._scripts is not None and result.smtlib is not None:
             self._scripts.append(result.smtlib)
-        if verdict == "proved" and self._second_opinion_ms > 0 and result.smtlib is not None:
-            answer = self._with_second_opinion(answer, result.smtlib)
+        if verdict == "proved" and self._second_opinion is not None and result.smtlib is not None:
+            answer = _with_second_opinion(answer, result.smtlib, self._second_opinion)
         if answer.reason in (DISAGREEMENT, UNCONFIRMED):
             question = {"schema": schema, "environment": environment, "a": a, "b": b, "policy_id": policy_id}
             self.report(answer.reason, {"kind": kind, **question, "script": answer.script})
@@ -146,17 +146,6 @@ class Provers:
         taken, self._defects = self._defects, []
         return taken
 
-    def _with_second_opinion(self, answer: Answer, script: str) -> Answer:
-        found, milliseconds = opinion_on(script, self._second_opinion_ms)
-        answer = replace(answer, milliseconds=answer.milliseconds + milliseconds)
-        match found:
-            case "unsat":
-                return replace(answer, second_opinion="agrees")
-            case "sat":
-                return replace(answer, verdict="unknown", reason=DISAGREEMENT, second_opinion="unknown", script=script)
-            case _:
-                return replace(answer, second_opinion="unknown")
-
     def _prover(self, schema: str) -> kernel.Prover:
         prover = self._provers.get(schema)
         if prover is None:
@@ -166,6 +155,18 @@ class Provers:
                 self._provers.popitem(last=False)
         self._provers.move_to_end(schema)
         return prover
+
+
+def _with_second_opinion(answer: Answer, script: str, second: SecondOpinion) -> Answer:
+    found, milliseconds = second.on(script)
+    answer = replace(answer, milliseconds=answer.milliseconds + milliseconds)
+    match found:
+        case "unsat":
+            return replace(answer, second_opinion="agrees")
+        case "sat":
+            return replace(answer, verdict="unknown", reason=DISAGREEMENT, second_opinion="unknown", script=script)
+        case _:
+            return replace(answer, second_opinion="unknown")
 
 
 def kernel_identity() -> str:
