@@ -3,16 +3,17 @@
 import asyncio
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import structlog
 
-from acgs1.monitoring.counts import LoadStep
+from acgs1.kit.telemetry import LATENCY_BUCKETS
+from acgs1.monitoring.counts import Counts, LoadStep
 
 _log = structlog.get_logger()
 
@@ -118,3 +119,42 @@ async def compute(
         hint = "; install augurs (`pip install augurs`)" if "No module named" in last[0] else ""
         raise ForecastUnavailable(f"the forecasting process ended with {process.returncode}: {last[0]}{hint}")
     return json.loads(out)
+
+
+async def forecast_services(
+    services: Iterable[str], counts: Counts, *, now: Callable[[], datetime], step: int, season: int, horizon: int
+) -> tuple[dict[tuple[str, Metric], Forecast], str]:
+    """Forecasts of load and P95 of those that have been seen for long enough; and why there is none, or of what not."""
+    asked: dict[str, list[float]] = {}
+    wanted: dict[str, tuple[str, Metric, int]] = {}
+    for service in services:
+        steps = await counts.load(service)
+        for metric, values in series(steps, LATENCY_BUCKETS, step=step, season=season).items():
+            if len(values) >= 2 * season + horizon:
+                asked[f"{service} {metric}"] = values
+                wanted[f"{service} {metric}"] = (service, metric, steps[-1].start + step)
+    if not asked:
+        needed = timedelta(seconds=step * (2 * season + horizon))
+        return {}, f"a forecast needs {needed.total_seconds() / 3600:.4g} hours of history"
+    try:
+        found = await compute(asked, season=season, horizon=horizon)
+    except ForecastUnavailable as error:
+        _log.warning("no_forecast", reason=str(error))
+        return {}, str(error)
+    made_at = now()
+    made: dict[tuple[str, Metric], Forecast] = {}
+    for name, (service, metric, end) in wanted.items():
+        if (values := found[name]) is not None:
+            made[service, metric] = Forecast(
+                service=service,
+                metric=metric,
+                method=values["method"],
+                made_at=made_at,
+                starts_at=datetime.fromtimestamp(end, UTC),
+                step=timedelta(seconds=step),
+                values=tuple(values["values"]),
+                upper=tuple(values["upper"]),
+                error=values["error"],
+                naive_error=values["naive_error"],
+            )
+    return made, f"made of {len(asked)} series"

@@ -1,11 +1,10 @@
-"""EnhancedMonitoringService: checks every part continuously, remembers, judges against the SLOs, raises alerts."""
+"""EnhancedMonitoringService: watches every part continuously, hears what processes report, remembers, and tells who is to know."""
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,11 +20,10 @@ from acgs1.contracts.monitoring import (
     ReportAnswer,
     StartedRun,
 )
-from acgs1.contracts.topology import CONSOLE, LEDGER, PARTS, SERVICES
+from acgs1.contracts.topology import CONSOLE, PARTS, SERVICES
 from acgs1.core.clock import Clock, SystemClock, format_instant
 from acgs1.core.errors import DomainError
 from acgs1.core.ids import new_id
-from acgs1.kit.breaker import State as BreakerState
 from acgs1.kit.breaker import UnknownBreaker, breakers
 from acgs1.kit.db import Database
 from acgs1.kit.errors import DependencyUnavailable, InvalidRequest
@@ -35,30 +33,26 @@ from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.telemetry import LATENCY_BUCKETS
 from acgs1.monitoring.alerts import Alert, AlertBook, Silence
 from acgs1.monitoring.counts import Counts
-from acgs1.monitoring.forecast import Forecast, ForecastUnavailable, Metric, compute, series
+from acgs1.monitoring.forecast import Forecast, Metric, forecast_services
 from acgs1.monitoring.health import Check, Status, TargetHealth
 from acgs1.monitoring.history import History, Maintenance
+from acgs1.monitoring.judging import judge_breakers, judge_check, judge_forecasts, judge_objective, judge_workflows
 from acgs1.monitoring.objectives import (
     ENFORCEMENT_TARGET_SECONDS,
     LATENCY_TARGET_SECONDS,
-    RUNBOOKS,
     SYSTEM,
     objectives,
 )
-from acgs1.monitoring.processes import FORGOTTEN_AFTER, Processes
+from acgs1.monitoring.probes import DATABASE, REDIS, Probes
+from acgs1.monitoring.processes import Processes
 from acgs1.monitoring.settings import MonitoringSettings
 from acgs1.monitoring.sinks import Sink, sinks_of
 from acgs1.monitoring.slo import (
     WINDOWS,
     Budget,
     Indicator,
-    Objective,
-    Severity,
-    Tallies,
     Tally,
     budget,
-    burning,
-    severity_of,
 )
 from acgs1.monitoring.state import BreakerOrder, State
 from acgs1.monitoring.traces import Traces
@@ -66,8 +60,7 @@ from acgs1.monitoring.workflows import Counted, Execution, GovernanceWorkflowMon
 
 _log = structlog.get_logger()
 
-DATABASE: Final = "database"
-REDIS: Final = "redis"
+_NOT_STARTED: Final = "call `await get_monitoring_service().start_monitoring()` first"
 _STARTING_INTERVAL: Final = 5.0
 _PRUNE_SECONDS: Final = 3600.0
 _SUBSCRIBER_BACKLOG: Final = 256
@@ -131,7 +124,7 @@ class EnhancedMonitoringService:
         self._history: History | None = None
         self._counts: Counts | None = None
         self._state: State | None = None
-        self._redis: Any = None
+        self._probes: Probes | None = None
         self._orders: dict[str, BreakerOrder] = {}
         self._executions: deque[Execution] = deque(maxlen=_UNWRITTEN_RUNS)
         self._started_runs: deque[tuple[str, str, datetime]] = deque(maxlen=_UNWRITTEN_RUNS)
@@ -146,21 +139,21 @@ class EnhancedMonitoringService:
     def history(self) -> History:
         """Raises NotMonitoring before `start_monitoring`."""
         if self._history is None:
-            raise NotMonitoring("call `await get_monitoring_service().start_monitoring()` first")
+            raise NotMonitoring(_NOT_STARTED)
         return self._history
 
     @property
     def counts(self) -> Counts:
         """Raises NotMonitoring before `start_monitoring`."""
         if self._counts is None:
-            raise NotMonitoring("call `await get_monitoring_service().start_monitoring()` first")
+            raise NotMonitoring(_NOT_STARTED)
         return self._counts
 
     @property
     def state(self) -> State:
         """Raises NotMonitoring before `start_monitoring`."""
         if self._state is None:
-            raise NotMonitoring("call `await get_monitoring_service().start_monitoring()` first")
+            raise NotMonitoring(_NOT_STARTED)
         return self._state
 
     @property
@@ -179,6 +172,7 @@ class EnhancedMonitoringService:
         if self._http is None:
             # The monitor's own calls have no breaker: to stop looking is the one thing that it must not do.
             self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False)
+        self._probes = Probes(self.settings, self.clock, self._http, self._database, timeout=self.options.timeout)
         if self._sinks is None:
             self._sinks = sinks_of(self.options, self._http)
         self._maintenance = await self._history.maintenance()
@@ -207,9 +201,9 @@ class EnhancedMonitoringService:
         if self._counts is not None:
             with suppress(SQLAlchemyError, OSError):
                 await self._write_down()
-        if self._redis is not None:
-            await self._redis.aclose()
-            self._redis = None
+        if self._probes is not None:
+            await self._probes.close()
+            self._probes = None
         if self._http is not None:
             await self._http.aclose()
             self._http = None
@@ -221,7 +215,9 @@ class EnhancedMonitoringService:
         """One look at a part, recorded like every other. Raises UnknownTarget."""
         if service_name not in self.targets:
             raise UnknownTarget(f"`{service_name}` is none of {', '.join(self.targets)}")
-        check = await self._probe(service_name)
+        if self._probes is None:
+            raise NotMonitoring(_NOT_STARTED)
+        check = await self._probes.check(service_name)
         in_maintenance = any(window.covers(service_name, check.at) for window in self._maintenance)
         health = self.targets[service_name]
         previous = health.observe(check)
@@ -236,21 +232,7 @@ class EnhancedMonitoringService:
                     "detail": check.detail,
                 }
             )
-        if in_maintenance or health.status.serves:
-            self.alerts.resolve("part-not-serving", service_name)
-        elif health.status is not Status.UNKNOWN:
-            self.alerts.fire(
-                "part-not-serving",
-                service_name,
-                Severity.CRITICAL,
-                f"{service_name} is {health.status}: {check.detail}",
-                runbook=f"{RUNBOOKS}#a-part-does-not-serve",
-                evidence={
-                    "failed_checks": health.failures,
-                    "last_check": format_instant(check.at),
-                    "detail": check.detail,
-                },
-            )
+        judge_check(self.alerts, health, check, in_maintenance=in_maintenance)
         # A part that has not yet been seen serving may still be starting: its misses count from when it is called down.
         counted = not in_maintenance and health.status is not Status.UNKNOWN
         # Last, so that a database that is away hides nothing of what was seen.
@@ -262,99 +244,12 @@ class EnhancedMonitoringService:
         await self._write_down()
         tallies = await self._tallies()
         for objective in self.objectives:
-            self._judge_objective(objective, tallies.get((objective.indicator, objective.service), {}))
-        self._judge_workflows()
-        self._judge_breakers()
-        self._judge_forecasts()
+            judge_objective(self.alerts, objective, tallies.get((objective.indicator, objective.service), {}))
+        judge_workflows(self.alerts, self.workflows.reports())
+        judge_breakers(self.alerts, self.processes.breakers(), self.clock.now())
+        judge_forecasts(self.alerts, self.forecasts.values())
         await self._tell()
         await self._save_alerts()
-
-    def _judge_objective(self, objective: Objective, tallies: Tallies) -> None:
-        name = f"{objective.name.removeprefix(objective.service + '-')}-budget-burns"
-        burn = burning(objective, tallies)
-        if burn is None:
-            self.alerts.resolve(name, objective.service)
-            return
-        self.alerts.fire(
-            name,
-            objective.service,
-            severity_of(burn.rule, objective.worst),
-            f"{objective.name} ({objective.target:.1%}) burns its error budget at {burn.long_rate:.1f} times the"
-            f" sustainable rate over {_hours(burn.rule.long)} and {burn.short_rate:.1f} over {_hours(burn.rule.short)}",
-            runbook=objective.runbook,
-            evidence={
-                "slo": objective.name,
-                "target": objective.target,
-                "long_rate": burn.long_rate,
-                "short_rate": burn.short_rate,
-                "events": burn.long_tally.total,
-                "bad": burn.long_tally.total - burn.long_tally.good,
-            },
-        )
-
-    def _judge_workflows(self) -> None:
-        for report in self.workflows.reports():
-            if report.stuck:
-                self.alerts.fire(
-                    "workflow-stuck",
-                    report.workflow_type,
-                    Severity.WARNING,
-                    f"{len(report.stuck)} runs of {report.workflow_type} go on for longer than {report.target_seconds:g} s",
-                    runbook=f"{RUNBOOKS}#a-workflow-is-stuck",
-                    evidence={"workflow_ids": list(report.stuck[:20])},
-                )
-            else:
-                self.alerts.resolve("workflow-stuck", report.workflow_type)
-
-    def _judge_breakers(self) -> None:
-        shut: set[str] = set()
-        known: set[str] = set()
-        for breaker in self.processes.breakers():
-            known.add(breaker.seen.name)
-            if breaker.seen.state in {BreakerState.OPEN, BreakerState.FORCED_OPEN}:
-                shut.add(breaker.seen.name)
-                self.alerts.fire(
-                    "breaker-open",
-                    breaker.seen.name,
-                    Severity.WARNING,
-                    f"the circuit breaker {breaker.seen.name} is {breaker.seen.state}: {breaker.seen.reason}",
-                    runbook=f"{RUNBOOKS}#a-circuit-breaker-is-open",
-                    evidence={
-                        "instance": breaker.instance,
-                        "rejected": breaker.seen.rejected,
-                        "since": format_instant(breaker.seen.since),
-                    },
-                )
-        since = self.clock.now() - FORGOTTEN_AFTER
-        for alert in self.alerts.firing:
-            # One that nobody speaks of yet may be a process's that reports next: after a restart of the monitor, for one.
-            gone = alert.target in known or alert.updated_at < since
-            if alert.name == "breaker-open" and alert.target not in shut and gone:
-                self.alerts.resolve(alert.name, alert.target)
-
-    def _judge_forecasts(self) -> None:
-        for (service, metric), forecast in self.forecasts.items():
-            if metric != "p95":
-                continue
-            ahead = forecast.crosses(LATENCY_TARGET_SECONDS)
-            if ahead is None:
-                self.alerts.resolve("slo-at-risk", service)
-                continue
-            self.alerts.fire(
-                "slo-at-risk",
-                service,
-                Severity.WARNING,
-                f"P95 of {service} is expected above {LATENCY_TARGET_SECONDS * 1000:g} ms in {ahead.total_seconds() / 60:.0f} minutes",
-                runbook=f"{RUNBOOKS}#an-objective-is-at-risk",
-                evidence={
-                    "slo": f"{service}-latency-p95",
-                    "minutes": ahead.total_seconds() / 60,
-                    "method": forecast.method,
-                    "highest": max(forecast.values),
-                    "back_test_error": min(forecast.error, forecast.naive_error),
-                    "made_at": format_instant(forecast.made_at),
-                },
-            )
 
     async def _tell(self) -> None:
         """Hand what is due to every sink; what one did not take is tried again in the next round."""
@@ -510,42 +405,15 @@ class EnhancedMonitoringService:
 
     async def forecast_now(self) -> None:
         """Forecast load and P95 of every service that has been seen for long enough."""
-        season, horizon = self.options.forecast_season, self.options.forecast_horizon
-        step = self.options.forecast_step
-        asked: dict[str, list[float]] = {}
-        wanted: dict[str, tuple[str, Metric, int]] = {}
-        for service in sorted(_SERVICES):
-            steps = await self.counts.load(service)
-            for metric, values in series(steps, LATENCY_BUCKETS, step=step, season=season).items():
-                if len(values) >= 2 * season + horizon:
-                    asked[f"{service} {metric}"] = values
-                    wanted[f"{service} {metric}"] = (service, metric, steps[-1].start + step)
-        if not asked:
-            needed = timedelta(seconds=step * (2 * season + horizon))
-            self.forecast_note = f"a forecast needs {needed.total_seconds() / 3600:.4g} hours of history"
-            return
-        try:
-            made = await compute(asked, season=season, horizon=horizon)
-        except ForecastUnavailable as error:
-            self.forecast_note = str(error)
-            _log.warning("no_forecast", reason=str(error))
-            return
-        now = self.clock.now()
-        self.forecast_note = f"made of {len(asked)} series"
-        for name, (service, metric, end) in wanted.items():
-            if (values := made[name]) is not None:
-                self.forecasts[service, metric] = Forecast(
-                    service=service,
-                    metric=metric,
-                    method=values["method"],
-                    made_at=now,
-                    starts_at=datetime.fromtimestamp(end, UTC),
-                    step=timedelta(seconds=step),
-                    values=tuple(values["values"]),
-                    upper=tuple(values["upper"]),
-                    error=values["error"],
-                    naive_error=values["naive_error"],
-                )
+        made, self.forecast_note = await forecast_services(
+            sorted(_SERVICES),
+            self.counts,
+            now=self.clock.now,
+            step=self.options.forecast_step,
+            season=self.options.forecast_season,
+            horizon=self.options.forecast_horizon,
+        )
+        self.forecasts |= made
 
     async def record_workflow(
         self,
@@ -627,48 +495,6 @@ class EnhancedMonitoringService:
             await self._write_down()
             await self.forecast_now()
 
-    async def _probe(self, target: str) -> Check:
-        assert self._http is not None  # noqa: S101 - INVARIANT: start_monitoring made it
-        if target in {DATABASE, REDIS}:
-            return await self._ping(target)
-        at, started = self.clock.now(), self.clock.monotonic()
-        # The ledger speaks of the chain's health; the services of theirs and of their dependencies.
-        path = "/health" if target == LEDGER.name else "/health/ready"
-        try:
-            async with asyncio.timeout(self.options.timeout):
-                response = await self._http.get(self.settings.url(target) + path, timeout=self.options.timeout)
-            status, detail = _read(response)
-        except (httpx.HTTPError, TimeoutError) as error:
-            status = Status.DOWN
-            detail = f"no answer within {self.options.timeout:g} s" if _is_timeout(error) else type(error).__name__
-        return Check(target, at, status, self.clock.monotonic() - started, detail)
-
-    async def _ping(self, target: str) -> Check:
-        """Ask the database server or Redis itself, so that its failure is told apart from that of those who use it."""
-        at, started = self.clock.now(), self.clock.monotonic()
-        status, detail = Status.HEALTHY, ""
-        try:
-            async with asyncio.timeout(self.options.timeout):
-                await (self._ping_database() if target == DATABASE else self._ping_redis())
-        except TimeoutError:
-            status, detail = Status.DOWN, f"no answer within {self.options.timeout:g} s"
-        except Exception as error:  # noqa: BLE001 - each driver has exceptions of its own; any of them is the answer
-            status, detail = Status.DOWN, type(error).__name__
-        return Check(target, at, status, self.clock.monotonic() - started, detail)
-
-    async def _ping_database(self) -> None:
-        assert self._database is not None  # noqa: S101 - INVARIANT: start_monitoring made it
-        await self._database.ping()
-
-    async def _ping_redis(self) -> None:
-        if self._redis is None:
-            # Imported here: only a system with Redis pays for it.
-            from redis.asyncio import Redis
-
-            assert self.settings.redis_url is not None  # noqa: S101 - INVARIANT: else it is no target
-            self._redis = Redis.from_url(self.settings.redis_url.get_secret_value(), max_connections=1)
-        await self._redis.ping()
-
     def _publish(self, event: dict[str, Any]) -> None:
         event = {"at": format_instant(self.clock.now()), **event}
         for queue in self._subscribers:
@@ -689,31 +515,8 @@ class EnhancedMonitoringService:
         self._tasks.append(asyncio.create_task(supervised(), name=name))
 
 
-def _read(response: httpx.Response) -> tuple[Status, str]:
-    try:
-        body = response.json()
-        status = Status(body["status"])
-        bad = [
-            f"{name}: {state}" for name, state in body.get("dependencies", {}).items() if state not in {"ok", "idle"}
-        ]
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
-        return Status.UNHEALTHY, f"answered {response.status_code} without a health document"
-    if response.status_code != 200 and status.serves:
-        status = Status.UNHEALTHY
-    return status, ", ".join(bad)
-
-
 def _sum(tallies: list[Tally]) -> Tally:
     return Tally(sum(t.good for t in tallies), sum(t.total for t in tallies))
-
-
-def _is_timeout(error: Exception) -> bool:
-    return isinstance(error, (TimeoutError, httpx.TimeoutException))
-
-
-def _hours(window: timedelta) -> str:
-    minutes = int(window.total_seconds() // 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h"
 
 
 _process: EnhancedMonitoringService | None = None

@@ -386,14 +386,14 @@ async def test_redis_is_watched_itself_where_the_system_has_one(tmp_path, clock,
     watching = EnhancedMonitoringService(
         watching.settings, options=watching.options, clock=clock, http=watching._http, sinks=[box]
     )
+    await watching.start_monitoring()
     try:
         async with asyncio.timeout(20):
-            while (await watching._ping("redis")).status is not Status.HEALTHY:  # noqa: ASYNC110 - nothing announces it
+            while (await watching.check_now("redis")).status is not Status.HEALTHY:  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.05)
     finally:
         server.terminate()
         await server.wait()
-    await watching.start_monitoring()
     assert (await watching.check_now("redis")).status is Status.DOWN
     assert {o.service for o in watching.objectives if o.indicator == "uptime"} >= {"redis", "ledger", "auth", "system"}
     await watching.stop_monitoring()
