@@ -17,6 +17,7 @@ from acgs1.contracts.formal_verification import (
     Finding,
     NewQuestion,
     Obligation,
+    Suggestion,
 )
 from acgs1.services.formal_verification.domain import (
     INFORMATIONAL,
@@ -118,10 +119,22 @@ def _show_obligations(obligations: list[Obligation]) -> None:
         elif obligation.reason is not None:
             out.print(f"         {obligation.reason}", markup=False)
         if obligation.suggestion is not None:
-            edit = " ".join(obligation.suggestion.add.split())
-            ids = ", ".join(f"`{policy_id}`" for policy_id in obligation.suggestion.policy_ids)
-            what = f"in {ids}, write `{edit}` at the end" if ids else f"add `{edit}`"
+            what = _edit_words(obligation.suggestion)
             out.print(f"         proved to mend it: {what}", markup=False)
+
+
+def _edit_words(suggestion: Suggestion) -> str:
+    edit = " ".join(suggestion.add.split())
+    ids = ", ".join(f"`{policy_id}`" for policy_id in suggestion.policy_ids)
+    match suggestion.edit:
+        case "append":
+            return f"in {ids}, write `{edit}` at the end"
+        case "prepend":
+            return f"in {ids}, write `{edit}` before the other conditions"
+        case "policy":
+            return f"add `{edit}`"
+        case "replace":
+            return f"write `{edit}` instead of {ids}" if edit else f"leave out {ids}"
 
 
 def _show_request(shown: Counterexample) -> None:

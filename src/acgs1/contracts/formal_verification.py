@@ -58,10 +58,14 @@ class Counterexample(Message):
 
 
 class Suggestion(Message):
-    """A small edit with which the obligation is proved: `add` is a clause for each of `policy_ids`, or, where that is
-    empty, a policy to add."""
+    """A small edit with which the obligation is proved. `edit` says what is done with `add`:
+
+    `append` or `prepend`: a clause that each of `policy_ids` gets after, or before, its other clauses;
+    `policy`: a policy to add; `replace`: what stands instead of `policy_ids`; nothing, where it is empty.
+    """
 
     policy_ids: list[str]
+    edit: Literal["append", "prepend", "policy", "replace"] = "append"
     add: str
 
 

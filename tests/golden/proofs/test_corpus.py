@@ -1,5 +1,6 @@
 """Policy/principle pairs whose verdicts were worked out by hand: the prover must reach each of them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 from acgs1.contracts.constitution import Constitution, Principle
-from acgs1.contracts.formal_verification import Counterexample, Obligation
+from acgs1.contracts.formal_verification import Counterexample, Obligation, Suggestion
 from acgs1.contracts.guards import guards_of
 from acgs1.services.formal_verification.adapters.kernel.sessions import Sessions
 
@@ -52,19 +53,8 @@ def test_the_corpus_has_at_least_sixty_pairs_and_every_kind_of_verdict():
 def test_the_verdict_is_the_known_one(
     sessions: Sessions, schema: str, policies: str, case: dict[str, Any], errors: set[str]
 ):
-    principle = Principle.model_validate(
-        {
-            "id": "p",
-            "title": "p",
-            "text": case["name"],
-            "category": "c",
-            "priority": 1,
-            "invariants": [case["invariant"]],
-        }
-    )
-    constitution = Constitution(name="c", schema_text=schema, principles=(principle,))
-    session = sessions.open("verify", {"policies": policies, "constitution": constitution.model_dump(mode="json")})
-    obligations = [Obligation.model_validate(session.run(i)) for i in range(len(session.plan()["items"]))]
+    constitution = _constitution(schema, case)
+    obligations = _verified(sessions, policies, constitution)
     about = [o for o in obligations if o.kind == case["invariant"]["kind"]]
     assert about
     verdicts = {o.verdict for o in about}
@@ -78,6 +68,50 @@ def test_the_verdict_is_the_known_one(
     for obligation in obligations:
         if obligation.verdict == "refuted":
             _replay(schema, policies, guards, obligation)
+            if obligation.suggestion is not None:
+                edited = _edited(policies, obligation.suggestion)
+                (after,) = (o for o in _verified(sessions, edited, constitution, obligation.id))
+                assert after.verdict == "proved", (obligation.suggestion, after.reason)
+
+
+def _constitution(schema: str, case: dict[str, Any]) -> Constitution:
+    principle = Principle.model_validate(
+        {
+            "id": "p",
+            "title": "p",
+            "text": case["name"],
+            "category": "c",
+            "priority": 1,
+            "invariants": [case["invariant"]],
+        }
+    )
+    return Constitution(name="c", schema_text=schema, principles=(principle,))
+
+
+def _verified(
+    sessions: Sessions, policies: str, constitution: Constitution, only: str | None = None
+) -> list[Obligation]:
+    session = sessions.open("verify", {"policies": policies, "constitution": constitution.model_dump(mode="json")})
+    ids = [item["unknown"]["id"] for item in session.plan()["items"]]
+    return [Obligation.model_validate(session.run(i)) for i, name in enumerate(ids) if only in (None, name)]
+
+
+def _edited(policies: str, suggestion: Suggestion) -> str:
+    """The policy set after the edit has been made as its description says."""
+    texts = {policy.id: policy.text.strip().removesuffix(";") for policy in kernel.parse_policies(policies)}
+    for policy_id in suggestion.policy_ids:
+        match suggestion.edit:
+            case "append":
+                texts[policy_id] += f"\n{suggestion.add}"
+            case "prepend":
+                conditions = re.search(r"\b(when|unless)\s*\{", texts[policy_id])
+                assert conditions is not None
+                at = conditions.start()
+                texts[policy_id] = f"{texts[policy_id][:at]}{suggestion.add}\n{texts[policy_id][at:]}"
+            case _:
+                del texts[policy_id]
+    added = suggestion.add if suggestion.edit in ("policy", "replace") else ""
+    return "\n".join(f"{text};" for text in texts.values()) + f"\n{added}"
 
 
 def _replay(schema: str, policies: str, guards: str, obligation: Obligation) -> None:

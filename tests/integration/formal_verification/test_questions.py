@@ -328,6 +328,87 @@ def test_where_a_forbid_stands_against_it_no_permit_is_suggested(sessions: Sessi
     assert obligation.suggestion is None
 
 
+def test_an_exception_is_suggested_for_a_forbid_that_stands_against_an_always(sessions: Sessions):
+    constitution = law(serve=[{"kind": "always", "actions": ["view"], "when": "context.approved"}])
+    forbid = '@id("ice") forbid(principal, action, resource) when {{ resource.frozen }}{};'
+    text = "permit(principal, action, resource);\n" + forbid.format("")
+    (obligation,) = refuted(sessions, text, constitution)
+    suggestion = obligation.suggestion
+    assert suggestion is not None
+    assert (suggestion.policy_ids, suggestion.edit) == (["ice"], "append")
+    text = text.replace(forbid.format(""), forbid.format(f" {suggestion.add}"))
+    assert refuted(sessions, text, constitution) == []
+    # Nothing else than what the invariant demands is excepted.
+    answers = ask(sessions, text, when="resource.frozen && !context.approved")
+    assert {a.answer for a in answers.values()} == {"no"}
+
+
+def test_bounds_are_suggested_for_a_permit_that_calculates_out_of_range(sessions: Sessions):
+    head, condition = '@id("sum") permit(principal, action, resource)', "when { context.amount + principal.trust < 10 }"
+    (obligation, _) = refuted(sessions, f"{head} {condition};", law(words=[]))
+    suggestion = obligation.suggestion
+    assert suggestion is not None
+    assert (obligation.kind, suggestion.policy_ids, suggestion.edit) == ("never_errors", ["sum"], "prepend")
+    assert str(10**18) in suggestion.add, "the widest bounds that do"
+    assert refuted(sessions, f"{head} {suggestion.add} {condition};", law(words=[])) == []
+
+
+def test_a_forbid_that_calculates_out_of_range_is_to_forbid_there(sessions: Sessions):
+    text = '@id("cube") forbid(principal, action, resource) when { context.amount * context.amount > 10 } unless { context.approved };'
+    (obligation, _) = refuted(sessions, text, law(words=[]))
+    suggestion = obligation.suggestion
+    assert suggestion is not None
+    assert (suggestion.policy_ids, suggestion.edit) == (["cube"], "replace")
+    permit = "permit(principal, action, resource);"
+    assert refuted(sessions, f"{permit}\n{suggestion.add}", law(words=[])) == []
+    answers = ask(sessions, f"{permit}\n{suggestion.add}", when="context.amount > 5000000000")
+    assert {a.answer for a in answers.values()} == {"no"}
+    answers = ask(sessions, f"{permit}\n{suggestion.add}", when="context.amount == 5 && context.approved")
+    assert {a.answer for a in answers.values()} == {"yes"}
+
+
+BLIND = {
+    "indifferent_to": {"kind": "indifferent_to", "actions": ["pay"], "attributes": ["principal.region"]},
+    "monotone_in": {"kind": "monotone_in", "actions": ["pay"], "attribute": "principal.trust"},
+}
+
+
+@pytest.mark.parametrize(
+    ("invariant", "culprit", "instead"),
+    [
+        ("indifferent_to", 'permit(principal, action, resource) when { principal.region == "eu" };', None),
+        (
+            "indifferent_to",
+            'forbid(principal, action, resource) when { resource.frozen } unless { principal.region == "eu" };',
+            "forbid when { resource.frozen };",
+        ),
+        ("monotone_in", "permit(principal, action, resource) when { principal.trust < 70 };", None),
+        (
+            "monotone_in",
+            "forbid(principal, action, resource) when { principal.trust > 70 } when { context.approved };",
+            "forbid when { context.approved };",
+        ),
+    ],
+)
+def test_what_must_make_no_difference_is_left_out_and_nothing_more_is_permitted(
+    sessions: Sessions, invariant: str, culprit: str, instead: str | None
+):
+    constitution = law(blind=[BLIND[invariant]])
+    rest = "permit(principal, action, resource) when { context.amount < 5 };"
+    (obligation,) = refuted(sessions, f'{rest}\n@id("culprit") {culprit}', constitution)
+    suggestion = obligation.suggestion
+    assert suggestion is not None
+    assert (suggestion.policy_ids, suggestion.edit) == (["culprit"], "replace")
+    words = " ".join(
+        suggestion.add.replace('@id("culprit")', "").replace("(\n  principal,\n  action,\n  resource\n)", "").split()
+    )
+    assert words == (instead or "")
+    edited = f"{rest}\n{suggestion.add}"
+    assert refuted(sessions, edited, constitution) == []
+    data = {"schema_text": SCHEMA, "old": f'{rest}\n@id("culprit") {culprit}', "new": edited}
+    assert {answer["change"] for answer in results(sessions, "compare", data)} <= {"narrows", "unchanged"}
+
+
 def test_a_question_under_another_schema_than_the_constitutions_is_refused(sessions: Sessions):
     constitution = law(large=[{"kind": "never", "when": "context.amount > 1000"}])
     data = {"schema_text": SCHEMA + "\n", "policies": PAY, "constitution": constitution}

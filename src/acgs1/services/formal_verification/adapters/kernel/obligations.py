@@ -12,13 +12,24 @@ from acgs1.contracts.formal_verification import Counterexample, Obligation, Requ
 from acgs1.contracts.guards import scope_text
 from acgs1.core.hashing import text_hash
 from acgs1.services.formal_verification.adapters.kernel import explain
-from acgs1.services.formal_verification.adapters.kernel.cedar import CedarPolicy, Environment, Evaluator, Slice
+from acgs1.services.formal_verification.adapters.kernel.cedar import (
+    RESERVED_PREFIXES,
+    CedarPolicy,
+    Environment,
+    Evaluator,
+    Slice,
+)
 from acgs1.services.formal_verification.adapters.kernel.composition import CannotCompose, Composition
 from acgs1.services.formal_verification.adapters.kernel.law import Claim, Compliant, Vocabularies, attributes_of
 from acgs1.services.formal_verification.adapters.kernel.prover import Answer, CheckKind, Provers, all_of
 from acgs1.services.formal_verification.adapters.kernel.schema_view import split_uid
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
-from acgs1.services.formal_verification.adapters.kernel.suggest import forbidding_edit, permitting_edit
+from acgs1.services.formal_verification.adapters.kernel.suggest import (
+    blinding_edit,
+    bounding_edit,
+    forbidding_edit,
+    permitting_edit,
+)
 from acgs1.services.formal_verification.domain import CONTRADICTION, INCREMENTAL, strength_of
 
 Json = dict[str, Any]
@@ -188,12 +199,19 @@ class VerificationSession:
                 f"`{planned.principle_id}` says must be allowed: {why}."
             )
 
-        def suggest(_: Case) -> Suggestion | None:
-            in_force = f"{policies.text}\n{guards.text}"
+        def denying(text: str, case: Case) -> list[str]:
+            decision = self._decide(text, case)
+            return sorted(decision.reasons) if decision is not None and not decision.allowed else []
+
+        def suggest(case: Case) -> Suggestion | None:
             return permitting_edit(
                 invariant,
                 scope_text(invariant),
-                lambda more: self._ask("implies", planned.environment, floor, f"{in_force}\n{more}"),
+                policies,
+                denying(policies.text, case),
+                lambda text: self._ask("implies", planned.environment, floor, f"{text}\n{guards.text}"),
+                denying,
+                self._vocabulary.schema,
             )
 
         return self._settle(planned, answer, violates, words, suggest, guarded=True)
@@ -216,7 +234,17 @@ class VerificationSession:
                 f"evaluated, which denies the request: {error.rstrip('.')}."
             )
 
-        return self._settle(planned, answer, fails, words, lambda _: None, guarded=True)
+        def suggest(_: Case) -> Suggestion | None:
+            if policy.id.startswith(RESERVED_PREFIXES):
+                # A guard is made of its invariant, which is what would have to be edited.
+                return None
+            return bounding_edit(
+                policy,
+                lambda text: self._ask("never_errors", planned.environment, text, None, policy.id),
+                self._vocabulary.schema,
+            )
+
+        return self._settle(planned, answer, fails, words, suggest, guarded=True)
 
     # --- indifferent_to, monotone_in -----------------------------------------------------------------------------
 
@@ -260,7 +288,20 @@ class VerificationSession:
             ordered = isinstance(low, int) and isinstance(high, int) and low <= high
             return ordered and one.allowed and not two.allowed
 
-        return self._settle_pair(planned, answer, differ, pair, paths)
+        def suggest() -> Suggestion | None:
+            reading = [policy for policy in policies.policies if composition.reads(policy)]
+
+            def prove(changes: dict[str, CedarPolicy | None]) -> Answer:
+                edited = [changes.get(policy.id, policy) for policy in policies.policies]
+                left = [policy for policy in edited if policy is not None]
+                try:
+                    return self._ask_two_runs(planned, composition, Slice([*left, *guards.policies]))
+                except CannotCompose as error:
+                    return Answer.not_asked(str(error))
+
+            return blinding_edit(reading, paths, prove, self._vocabulary.schema)
+
+        return self._settle_pair(planned, answer, differ, pair, paths, suggest)
 
     def _ask_two_runs(self, planned: Planned, composition: Composition, policies: Slice) -> Answer:
         """Whether the two runs of `policies` agree (or, for `monotone_in`, the first implies the second).
@@ -311,6 +352,7 @@ class VerificationSession:
         differ: Callable[[Case, bool], bool],
         pair: Callable[[Case], tuple[Case, Case] | None],
         paths: tuple[str, ...],
+        suggest: Callable[[], Suggestion | None],
     ) -> Obligation:
         found = self._readable(planned, answer, differ)
         if isinstance(found, Obligation):
@@ -332,7 +374,8 @@ class VerificationSession:
                 f"principle `{planned.principle_id}` says that this must make no difference."
             )
         paired = self._counterexample(two, [second], words, None)
-        return _obligation(planned, answer, self._counterexample(one, [first, second], words, paired))
+        refuted = _obligation(planned, answer, self._counterexample(one, [first, second], words, paired))
+        return refuted.model_copy(update={"suggestion": suggest()})
 
     # --- common --------------------------------------------------------------------------------------------------
 

@@ -1,17 +1,31 @@
-"""Small edits that make a refuted obligation hold; each is proved before it is suggested."""
+"""Small edits that make a refuted obligation hold; each is proved before it is suggested.
 
-from collections.abc import Callable
+Fewest policies first. Only `always`, which demands more, is ever answered by an edit that permits more.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any, Final, cast
 
 import acgs1_kernel as kernel
 
 from acgs1.contracts.constitution import Always, Never, Scope
 from acgs1.contracts.formal_verification import Suggestion
 from acgs1.contracts.guards import action_uid
+from acgs1.core.hashing import text_hash
 from acgs1.services.formal_verification.adapters.kernel.cedar import CedarPolicy, Slice
 from acgs1.services.formal_verification.adapters.kernel.prover import Answer
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case
 
 _ROUNDS = 8
+_MOST_ALONE: Final = 8
+# Widest first: the edit that changes least.
+_BOUNDS: Final = tuple(10**digits for digits in (18, 15, 12, 9, 6, 3))
+
+_ARITHMETIC: Final = frozenset({"+", "-", "*", "neg"})
+
+Json = dict[str, Any]
 
 
 def forbidding_edit(
@@ -27,6 +41,89 @@ def forbidding_edit(
     `prove(policies)` asks whether the ceiling holds; `responsible(policies, case)` names the permits behind an allow.
     """
     clause = f"unless {{ {_in_scope(invariant)}({invariant.when.strip()}) }}"
+    return _exceptions(clause, policies, first, prove, responsible, schema)
+
+
+def permitting_edit(
+    invariant: Always,
+    head: str,
+    policies: Slice,
+    first: list[str],
+    prove: Callable[[str], Answer],
+    denying: Callable[[str, Case], list[str]],
+    schema: str,
+) -> Suggestion | None:
+    """A policy that permits what the invariant demands; or, where forbids stand against it, beginning with `first`, an exception for
+    them.
+
+    `prove(policies)` asks whether the floor is reached; `denying(policies, case)` names the forbids behind a deny.
+    """
+    policy = f"permit ({head}) when {{ {invariant.when.strip()} }};"
+    if prove(f'{policies.text}\n@id("acgs:suggestion")\n{policy}').verdict == "proved":
+        return Suggestion(policy_ids=[], edit="policy", add=policy)
+    clause = f"unless {{ {_in_scope(invariant)}({invariant.when.strip()}) }}"
+    return _exceptions(clause, policies, first, prove, denying, schema)
+
+
+def bounding_edit(policy: CedarPolicy, prove: Callable[[str], Answer], schema: str) -> Suggestion | None:
+    """Bounds on the numbers that a policy calculates with, within which no result is out of range. Beyond them a permit does not
+    apply and a forbid does: what the decision point, which denies where a policy fails, does with such a request anyway.
+
+    `prove(policy)` asks whether it can be evaluated on every request.
+    """
+    form = _form(policy.text)
+    paths = sorted({path for condition in form["conditions"] for path in _calculated(condition["body"])})
+    if not paths:
+        return None
+    for most in _BOUNDS:
+        within = " && ".join(f"{path} >= -{most} && {path} <= {most}" for path in paths)
+        if policy.effect == "permit":
+            changed = _text({**form, "conditions": [_when(within), *form["conditions"]]})
+            suggestion = Suggestion(policy_ids=[policy.id], edit="prepend", add=f"when {{ {within} }}")
+        else:
+            conditions = " && ".join(_as_condition(form, index) for index in range(len(form["conditions"])))
+            changed = _text({**form, "conditions": [_when(f"!({within}) || ({conditions})")]})
+            suggestion = Suggestion(policy_ids=[policy.id], edit="replace", add=changed)
+        if _valid(schema, changed) and prove(changed).verdict == "proved":
+            return suggestion
+    return None
+
+
+def blinding_edit(
+    reading: list[CedarPolicy],
+    paths: tuple[str, ...],
+    prove: Callable[[dict[str, CedarPolicy | None]], Answer],
+    schema: str,
+) -> Suggestion | None:
+    """Policies that do without what must make no difference: a permit that reads it is left out, a forbid loses the clauses that do,
+    so that nothing is permitted that was not. One policy of `reading` alone, if that suffices; else all of them.
+
+    `prove(changes)` asks whether the property holds with policies changed by id, or left out (None).
+    """
+    changes: dict[str, CedarPolicy | None] = {}
+    for policy in reading:
+        changed = None if policy.effect == "permit" else _without_clauses(policy, paths)
+        if changed is not None and not _valid(schema, changed.text):
+            return None
+        changes[policy.id] = changed
+    attempts = ([policy_id] for policy_id in [*changes][:_MOST_ALONE])
+    for attempt in chain(attempts, [[*changes]] if len(changes) > 1 else []):
+        chosen = {policy_id: changes[policy_id] for policy_id in attempt}
+        if prove(chosen).verdict == "proved":
+            texts = [policy.text for policy in chosen.values() if policy is not None]
+            return Suggestion(policy_ids=sorted(chosen), edit="replace", add="\n".join(texts))
+    return None
+
+
+def _exceptions(
+    clause: str,
+    policies: Slice,
+    first: list[str],
+    prove: Callable[[str], Answer],
+    responsible: Callable[[str, Case], list[str]],
+    schema: str,
+) -> Suggestion | None:
+    """`clause` at the end of `first`, and of whatever policies are then still responsible."""
     edited: list[str] = []
     culprits = first
     for _ in range(_ROUNDS):
@@ -49,13 +146,6 @@ def forbidding_edit(
     return None
 
 
-def permitting_edit(invariant: Always, head: str, prove: Callable[[str], Answer]) -> Suggestion | None:
-    """A policy that permits what the invariant demands, where no forbid stands against it."""
-    policy = f"permit ({head}) when {{ {invariant.when.strip()} }};"
-    answer = prove(f'@id("acgs:suggestion")\n{policy}')
-    return Suggestion(policy_ids=[], add=policy) if answer.verdict == "proved" else None
-
-
 def _with_clause(policy: CedarPolicy, clause: str) -> str:
     return f"{policy.text.removesuffix(';')}\n{clause};"
 
@@ -70,3 +160,82 @@ def _in_scope(scope: Scope) -> str:
     if scope.resource is not None:
         parts.append(f"resource is {scope.resource}")
     return "".join(f"{part} && " for part in parts)
+
+
+# --- Cedar's JSON form ---
+
+
+def _form(policy: str) -> Json:
+    (form,) = json.loads(kernel.policies_to_json(policy))["staticPolicies"].values()
+    return form
+
+
+def _text(form: Json) -> str:
+    name = form.get("annotations", {}).get("id", "edited")
+    policies: Json = {"templates": {}, "staticPolicies": {name: form}, "templateLinks": []}
+    return kernel.policies_from_json(json.dumps(policies)).strip()
+
+
+def _when(condition: str) -> Json:
+    return _form(f"permit (principal, action, resource) when {{ {condition} }};")["conditions"][0]
+
+
+def _as_condition(form: Json, index: int) -> str:
+    """One clause alone, as Cedar writes it: in brackets, `unless` turned into a condition that must not hold."""
+    alone = _text({**_form("permit (principal, action, resource);"), "conditions": [form["conditions"][index]]})
+    _, _, condition = alone.partition("when")
+    return f"({condition.strip().removesuffix(';').strip().removeprefix('{').removesuffix('}').strip()})"
+
+
+def _valid(schema: str, policy: str) -> bool:
+    try:
+        kernel.validate_policies(schema, policy)
+    except (kernel.CedarParseError, kernel.CedarValidationError):
+        return False
+    return True
+
+
+def _without_clauses(policy: CedarPolicy, paths: tuple[str, ...]) -> CedarPolicy:
+    form = _form(policy.text)
+    kept = [c for c in form["conditions"] if not any(_within(read, paths) for read in _reads(c["body"]))]
+    text = _text({**form, "conditions": kept})
+    return CedarPolicy(policy.id, policy.effect, text, text_hash(text), policy.line)
+
+
+def _within(read: str, paths: tuple[str, ...]) -> bool:
+    """Whether an attribute is one of `paths`, a part of it, or holds it."""
+    return any(f"{read}.".startswith(f"{path}.") or f"{path}.".startswith(f"{read}.") for path in paths)
+
+
+def _calculated(body: object) -> Iterator[str]:
+    """The attributes among the operands of arithmetic."""
+    for operator, operands in _parts(body):
+        yield from (_reads(operands) if operator in _ARITHMETIC else _calculated(operands))
+
+
+def _reads(body: object) -> Iterator[str]:
+    """The longest attribute paths in an expression, as Cedar writes them."""
+    if (path := _path(body)) is not None:
+        yield path
+        return
+    for _, part in _parts(body):
+        yield from _reads(part)
+
+
+def _parts(body: object) -> Iterator[tuple[str, object]]:
+    if isinstance(body, dict):
+        yield from cast("Json", body).items()
+    elif isinstance(body, list):
+        yield from (("", each) for each in cast("list[object]", body))
+
+
+def _path(body: object) -> str | None:
+    """`context.a.b` of what Cedar's JSON form nests; also of `has`, which reads the attribute too."""
+    if not isinstance(body, dict):
+        return None
+    node = cast("Json", body)
+    if "Var" in node:
+        return node["Var"]
+    inner = node.get(".") or node.get("has")
+    above = _path(inner["left"]) if inner is not None and "attr" in inner else None
+    return None if inner is None or above is None else f"{above}.{inner['attr']}"
