@@ -367,6 +367,14 @@ def test_a_forbid_that_calculates_out_of_range_is_to_forbid_there(sessions: Sess
     assert {a.answer for a in answers.values()} == {"yes"}
 
 
+def test_what_dots_cannot_write_is_refuted_without_an_edit(sessions: Sessions):
+    schema = SCHEMA.replace("amount: Long", 'amount: Long, "if": Long, "a b": Long')
+    text = 'permit(principal, action, resource) when { context["if"] + context["a b"] < 10 };'
+    data = {"policies": text, "constitution": {**law(words=[]), "schema_text": schema}}
+    found = [Obligation.model_validate(o) for o in results(sessions, "verify", data)]
+    assert {(o.verdict, o.suggestion) for o in found} == {("refuted", None)}
+
+
 BLIND = {
     "indifferent_to": {"kind": "indifferent_to", "actions": ["pay"], "attributes": ["principal.region"]},
     "monotone_in": {"kind": "monotone_in", "actions": ["pay"], "attribute": "principal.trust"},

@@ -4,6 +4,7 @@ Fewest policies first. Only `always`, which demands more, is ever answered by an
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, Final, cast
@@ -23,6 +24,7 @@ _MOST_ALONE: Final = 8
 # Widest first: the edit that changes least.
 _BOUNDS: Final = tuple(10**digits for digits in (18, 15, 12, 9, 6, 3))
 
+_DOTTED: Final = re.compile(r"\w+(\.(?!(if|then|else|in|is|has|like|true|false)\b)[A-Za-z_]\w*)+", re.ASCII)
 _ARITHMETIC: Final = frozenset({"+", "-", "*", "neg"})
 
 Json = dict[str, Any]
@@ -204,13 +206,13 @@ def _without_clauses(policy: CedarPolicy, paths: tuple[str, ...]) -> CedarPolicy
 
 def _within(read: str, paths: tuple[str, ...]) -> bool:
     """Whether an attribute is one of `paths`, a part of it, or holds it."""
-    return any(f"{read}.".startswith(f"{path}.") or f"{path}.".startswith(f"{read}.") for path in paths)
+    return "." in read and any(f"{read}.".startswith(f"{path}.") or f"{path}.".startswith(f"{read}.") for path in paths)
 
 
 def _calculated(body: object) -> Iterator[str]:
-    """The attributes among the operands of arithmetic."""
+    """The attributes among the operands of arithmetic, where Cedar can write them with dots."""
     for operator, operands in _parts(body):
-        yield from (_reads(operands) if operator in _ARITHMETIC else _calculated(operands))
+        yield from (filter(_DOTTED.fullmatch, _reads(operands)) if operator in _ARITHMETIC else _calculated(operands))
 
 
 def _reads(body: object) -> Iterator[str]:
