@@ -121,6 +121,8 @@ def _show_obligations(obligations: list[Obligation]) -> None:
         if obligation.suggestion is not None:
             what = _edit_words(obligation.suggestion)
             out.print(f"         proved to mend it: {what}", markup=False)
+        elif obligation.verdict == "refuted":
+            out.print("         no edit was found that is proved to mend it", markup=False)
 
 
 def _edit_words(suggestion: Suggestion) -> str:

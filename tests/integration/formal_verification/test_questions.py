@@ -354,14 +354,14 @@ def test_bounds_are_suggested_for_a_permit_that_calculates_out_of_range(sessions
 
 
 def test_a_forbid_that_calculates_out_of_range_is_to_forbid_there(sessions: Sessions):
-    text = '@id("cube") forbid(principal, action, resource) when { context.amount * context.amount > 10 } unless { context.approved };'
+    text = '@id("triple") forbid(principal, action, resource) when { context.amount * 3 > 10 } unless { context.approved };'
     (obligation, _) = refuted(sessions, text, law(words=[]))
     suggestion = obligation.suggestion
     assert suggestion is not None
-    assert (suggestion.policy_ids, suggestion.edit) == (["cube"], "replace")
+    assert (suggestion.policy_ids, suggestion.edit) == (["triple"], "replace")
     permit = "permit(principal, action, resource);"
     assert refuted(sessions, f"{permit}\n{suggestion.add}", law(words=[])) == []
-    answers = ask(sessions, f"{permit}\n{suggestion.add}", when="context.amount > 5000000000")
+    answers = ask(sessions, f"{permit}\n{suggestion.add}", when="context.amount > 5000000000000000000")
     assert {a.answer for a in answers.values()} == {"no"}
     answers = ask(sessions, f"{permit}\n{suggestion.add}", when="context.amount == 5 && context.approved")
     assert {a.answer for a in answers.values()} == {"yes"}

@@ -1,6 +1,7 @@
 """What must be proved of a policy set under a constitution, and the proofs themselves."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -36,6 +37,9 @@ Json = dict[str, Any]
 Kind = Literal["never", "always", "indifferent_to", "monotone_in", "never_errors"]
 
 _PERMITS_PER_QUESTION = 8
+_SUGGESTION_TIMEOUTS = 1.5
+"""Time for the edits tried for one refutation, in time-outs of the solver: one candidate may take a whole one, and the search
+must end before the worker is killed for it, which would cost the refutation itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class VerificationSession:
         self._guards = self._law.guards
         self._policies = self._vocabulary.policies(policies)
         self._base_key = f"{provers.identity}\n{self._vocabulary.hash}"
+        self._left_ms = math.inf
         self._work = [*(self._claim_work(claim) for claim in self._law.claims), *self._error_work()]
 
     @property
@@ -342,8 +347,8 @@ class VerificationSession:
         second = "\n".join(two for _, two in runs)
         if planned.kind == "monotone_in":
             first = f"{first}\n{composition.low_to_high}"
-            return self._provers.ask("implies", composition.schema, planned.environment, first, second)
-        return self._provers.ask("equivalent", composition.schema, planned.environment, first, second)
+            return self._put("implies", composition.schema, planned.environment, first, second)
+        return self._put("equivalent", composition.schema, planned.environment, first, second)
 
     def _settle_pair(
         self,
@@ -375,14 +380,36 @@ class VerificationSession:
             )
         paired = self._counterexample(two, [second], words, None)
         refuted = _obligation(planned, answer, self._counterexample(one, [first, second], words, paired))
-        return refuted.model_copy(update={"suggestion": suggest()})
+        return self._with_suggestion(refuted, suggest)
 
     # --- common --------------------------------------------------------------------------------------------------
 
     def _ask(
         self, kind: CheckKind, environment: Environment, a: str, b: str | None, policy_id: str | None = None
     ) -> Answer:
-        return self._provers.ask(kind, self._vocabulary.schema, environment, a, b, policy_id)
+        return self._put(kind, self._vocabulary.schema, environment, a, b, policy_id)
+
+    def _put(
+        self,
+        kind: CheckKind,
+        schema: str,
+        environment: Environment,
+        a: str,
+        b: str | None,
+        policy_id: str | None = None,
+    ) -> Answer:
+        if self._left_ms <= 0:
+            return Answer.not_asked("the time for finding an edit is spent")
+        answer = self._provers.ask(kind, schema, environment, a, b, policy_id)
+        self._left_ms -= answer.milliseconds
+        return answer
+
+    def _with_suggestion(self, refuted: Obligation, suggest: Callable[[], Suggestion | None]) -> Obligation:
+        self._left_ms = _SUGGESTION_TIMEOUTS * self._provers.solver_timeout_ms
+        try:
+            return refuted.model_copy(update={"suggestion": suggest()})
+        finally:
+            self._left_ms = math.inf
 
     def _decide(self, policies: str, case: Case, guards: str = "") -> kernel.Decision | None:
         return self._vocabulary.evaluator.decide(policies, guards, case)
@@ -406,7 +433,7 @@ class VerificationSession:
             return case
         decision = self._replayed(case, guarded=guarded)
         refuted = _obligation(planned, answer, self._counterexample(case, [decision], words(case), None))
-        return refuted.model_copy(update={"suggestion": suggest(case)})
+        return self._with_suggestion(refuted, lambda: suggest(case))
 
     def _permits_behind(self, policies: str, case: Case) -> list[str]:
         decision = self._decide(policies, case)

@@ -80,7 +80,7 @@ class Provers:
         cache_size: int = 8192,
     ) -> None:
         """`second_opinion_ms` bounds z3's time per proved obligation; 0 asks for none."""
-        self._timeout = solver_timeout_ms
+        self.solver_timeout_ms = solver_timeout_ms
         self._second_opinion = SecondOpinion(second_opinion_ms) if second_opinion_ms > 0 else None
         self._keep = keep
         self._cache_size = cache_size
@@ -149,7 +149,7 @@ class Provers:
     def _prover(self, schema: str) -> kernel.Prover:
         prover = self._provers.get(schema)
         if prover is None:
-            prover = kernel.Prover(schema, solver_timeout_ms=self._timeout, cache_size=self._cache_size)
+            prover = kernel.Prover(schema, solver_timeout_ms=self.solver_timeout_ms, cache_size=self._cache_size)
             self._provers[schema] = prover
             if len(self._provers) > self._keep:
                 self._provers.popitem(last=False)
