@@ -3,9 +3,9 @@
 import json
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import acgs1_kernel as kernel
 
@@ -77,18 +77,90 @@ class Scopes:
         return known
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A policy, where its text ends, and what the kernel says of it (its own lines aside)."""
+
+    policy: CedarPolicy
+    end_line: int
+    info: kernel.PolicyInfo
+
+    def moved(self, lines: int) -> "Placed":
+        if lines == 0:
+            return self
+        return Placed(replace(self.policy, line=self.policy.line + lines), self.end_line + lines, self.info)
+
+
+# Larger texts are parsed whole, which says what their limit is.
+_SPLICED_CHARACTERS: Final = 500_000
+
+
+class Parser:
+    """Parses texts of which each is mostly the one before: what both begin and end with is not parsed again.
+
+    A text of policies means what its policies mean one after the other, and a policy with an `@id` means the same wherever it stands.
+    So whole policies may be taken over as long as all have an `@id`, no two the same, and no line holds parts of two.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._parsed: list[Placed] = []
+
+    def parse(self, text: str, source: str) -> list[Placed]:
+        """Every policy. Raises acgs1_kernel.CedarParseError."""
+        lines = text.split("\n")
+        parsed = self._spliced(lines, source) if len(text) <= _SPLICED_CHARACTERS else None
+        if parsed is None:
+            parsed = _parsed(text, source)
+        self._lines, self._parsed = lines, parsed
+        return parsed
+
+    def _spliced(self, lines: list[str], source: str) -> list[Placed] | None:
+        """None where the text must be parsed whole; so must one with a fault, for the place of the fault."""
+        old = self._lines
+        most = min(len(old), len(lines))
+        same = next((at for at in range(most) if old[at] != lines[at]), most)
+        same_at_end = next((at for at in range(most - same) if old[-1 - at] != lines[-1 - at]), most - same)
+        grown = len(lines) - len(old)
+        before = [each for each in self._parsed if each.end_line <= same]
+        after = [each for each in self._parsed if each.policy.line > len(old) - same_at_end]
+        begin = before[-1].end_line if before else 0
+        end = after[0].policy.line - 1 if after else len(old)
+        # No policy may share a line with one that is taken over.
+        if any(
+            each.policy.line <= begin or each.end_line > end
+            for each in self._parsed[len(before) : len(self._parsed) - len(after)]
+        ):
+            return None
+        try:
+            between = _parsed("\n".join(lines[begin : end + grown]), source)
+        except kernel.CedarParseError:
+            return None
+        parsed = [*before, *(each.moved(begin) for each in between), *(each.moved(grown) for each in after)]
+        if len({each.policy.id for each in parsed}) < len(parsed) or any(
+            "id" not in each.info.annotations for each in parsed
+        ):
+            return None
+        return parsed
+
+
+def _parsed(text: str, source: str) -> list[Placed]:
+    infos = kernel.parse_policies(text, source) if text.strip() else []
+    return [Placed(_policy(info), info.end_line, info) for info in infos]
+
+
 class PolicyTexts:
     """The policies of one text. Ids are those of the whole text, also where only a slice is looked at."""
 
-    def __init__(self, text: str, source: str, scopes: Scopes) -> None:
+    def __init__(self, text: str, source: str, scopes: Scopes, parser: Parser | None = None) -> None:
         """Raises acgs1_kernel.CedarParseError."""
         self.text = text
         self.policies: dict[str, CedarPolicy] = {}
         slices: dict[Environment, list[CedarPolicy]] = {}
-        for info in kernel.parse_policies(text, source) if text.strip() else ():
-            policy = _policy(info)
+        for placed in (parser or Parser()).parse(text, source):
+            policy = placed.policy
             self.policies[policy.id] = policy
-            for environment in scopes.admitted(info):
+            for environment in scopes.admitted(placed.info):
                 slices.setdefault(environment, []).append(policy)
         self._slices = {environment: Slice(policies) for environment, policies in slices.items()}
 

@@ -22,6 +22,7 @@ from acgs1.services.formal_verification.adapters.kernel.cedar import (
     RESERVED_PREFIXES,
     Environment,
     Evaluator,
+    Parser,
     PolicyTexts,
     Scopes,
     Slice,
@@ -58,13 +59,14 @@ class Vocabulary:
         self.environments: list[Environment] = kernel.request_envs(schema)
         self.scopes = Scopes(self.view, self.environments)
         self.evaluator = Evaluator(schema)
+        self._parser = Parser()
         self._valid: set[str] = set()
         self._laws: OrderedDict[str, Law] = OrderedDict()
 
     def policies(self, text: str, source: str = "policies") -> PolicyTexts:
         """The policies of `text`, each strictly valid under the schema. Raises InvalidPolicies with every finding."""
         try:
-            texts = PolicyTexts(text, source, self.scopes)
+            texts = PolicyTexts(text, source, self.scopes, self._parser)
             self._validate(texts, source)
         except (kernel.CedarParseError, kernel.CedarValidationError) as error:
             items = items_of(error, f"/{source}")
