@@ -1,10 +1,10 @@
 """Plain routes answered directly: the same functions, arguments and answers, without the framework's general machinery.
 
-FastAPI finds a route by trying all of them in turn and solves its dependencies anew for every request; that costs several times what
-the work behind most routes does. A route is plain when all that its function takes is the JSON body, segments of the path, single
-query values and asynchronous functions of the request. What these mean is worked out once, when the application is made. A request
-that is not what its route expects is handed on to FastAPI untouched, which refuses it in its own words; so are requests with an
-`Idempotency-Key`, and all routes that are not plain.
+FastAPI finds a route by trying all of them in turn and solves its dependencies anew for every request; that costs several times
+what the work behind most routes does. A route is plain when all that its function takes is the JSON body, segments of the path,
+single query values, single fields of a form, and asynchronous functions of the request. What these mean is worked out once, when
+the application is made. A request that is not what its route expects is handed on to FastAPI untouched, which refuses it in its own
+words; so are requests with an `Idempotency-Key`, and all routes that are not plain.
 """
 
 import inspect
@@ -14,16 +14,19 @@ from typing import Annotated, Any, Final, cast, get_args, get_origin, get_type_h
 from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
-from fastapi.params import Depends, Query
+from fastapi.params import Depends, Form, Query
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from acgs1.core.errors import DomainError
 from acgs1.kit.idempotency import IdempotentRoute
-from acgs1.kit.middleware import Respond
+from acgs1.kit.middleware import Respond, headers_of
 
 _JSON: Final = b"application/json"
+_WRITTEN: Final = 128
+"""Answers whose JSON is kept: what comes out of a cache is the same object each time."""
+_FORM: Final = b"application/x-www-form-urlencoded"
 
 
 class _NotPlain(Exception):
@@ -41,6 +44,7 @@ class _Asked:
     request: Request
     segment: str
     query: Mapping[str, str]
+    form: Mapping[str, str]
     body: bytes
 
 
@@ -56,12 +60,14 @@ class _Plan:
     call: Callable[..., Awaitable[Any]]
     reads: tuple[tuple[str, Read], ...]
     dependencies: tuple[tuple[str | None, Resolve], ...]
-    takes_body: bool
+    body_type: bytes | None
+    """The media type of the body that the function takes, if any."""
     takes_query: bool
     idempotent: bool
     status: int
     answer: TypeAdapter[Any] | None
     """None where the function returns a response of its own."""
+    without_none: bool
 
     async def __call__(self, asked: _Asked) -> Any:
         try:
@@ -83,6 +89,7 @@ class Direct:
         self._respond = respond
         self._exact: dict[tuple[str, str], _Plan] = {}
         self._last: dict[tuple[str, str], _Plan] = {}
+        self._written: dict[tuple[int, int], tuple[BaseModel, bytes]] = {}
         for route in routes:
             try:
                 self._add(route)
@@ -119,17 +126,20 @@ class Direct:
                 return
         body = b""
         try:
-            query = _query(scope["query_string"]) if plan.takes_query and scope["query_string"] else {}
+            query = _pairs(scope["query_string"]) if plan.takes_query and scope["query_string"] else _NOTHING
+            form = _NOTHING
             if method != "GET":
-                headers = dict(scope["headers"])
+                headers = headers_of(scope)
                 if (plan.idempotent and b"idempotency-key" in headers) or (
-                    plan.takes_body and headers.get(b"content-type") != _JSON
+                    plan.body_type is not None and headers.get(b"content-type") != plan.body_type
                 ):
                     await self._app(scope, receive, send)
                     return
                 body = await _body(receive)
+                if plan.body_type is _FORM:
+                    form = _form(body)
             scope["route"] = plan.route
-            result = await plan(_Asked(Request(scope, receive), segment, query, body))
+            result = await plan(_Asked(Request(scope, receive), segment, query, form, body))
         except _Unexpected:
             await self._app(scope, _again(body, receive), send)
             return
@@ -139,18 +149,42 @@ class Direct:
         if plan.answer is None or isinstance(result, Response):
             await result(scope, receive, send)
             return
-        content = plan.answer.dump_json(result, by_alias=True)
+        content = self._write(plan, plan.answer, result, keep=method == "GET")
         headers = [(b"content-type", _JSON), (b"content-length", b"%d" % len(content))]
         await send({"type": "http.response.start", "status": plan.status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
+    def _write(self, plan: _Plan, answer: TypeAdapter[Any], result: Any, *, keep: bool) -> bytes:
+        """The JSON of a result. A frozen model that is answered once more is not written once more."""
+        keep = keep and isinstance(result, BaseModel) and bool(result.model_config.get("frozen"))
+        # The model is kept along with its JSON, so that no other object can have its id.
+        key = id(plan), id(result)
+        if keep and (known := self._written.get(key)) is not None:
+            return known[1]
+        content = answer.dump_json(result, by_alias=True, exclude_none=plan.without_none)
+        if keep:
+            self._written[key] = result, content
+            if len(self._written) > _WRITTEN:
+                del self._written[next(iter(self._written))]
+        return content
 
-def _query(raw: bytes) -> dict[str, str]:
+
+_NOTHING: Final[Mapping[str, str]] = {}
+
+
+def _pairs(raw: bytes) -> dict[str, str]:
+    """What a query string or a form says, as long as it says nothing twice."""
     pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True)
     query = dict(pairs)
     if len(query) != len(pairs):
         raise _Unexpected
     return query
+
+
+def _form(raw: bytes) -> dict[str, str]:
+    if b";" in raw:  # which separates fields for some and not for others
+        raise _Unexpected
+    return _pairs(raw)
 
 
 async def _body(receive: Receive) -> bytes:
@@ -183,8 +217,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 def _plan(route: APIRoute, parameter: str | None) -> _Plan:
     kept_whole = not (
-        route.response_model_exclude_none
-        or route.response_model_exclude_unset
+        route.response_model_exclude_unset
         or route.response_model_exclude_defaults
         or route.response_model_include
         or route.response_model_exclude
@@ -197,7 +230,8 @@ def _plan(route: APIRoute, parameter: str | None) -> _Plan:
         raise _NotPlain
     reads: list[tuple[str, Read]] = []
     dependencies: list[tuple[str | None, Resolve]] = [(None, _resolve(given)) for given in route.dependencies]
-    takes_body = takes_query = False
+    body_type: bytes | None = None
+    takes_query = False
     for name, given in inspect.signature(call).parameters.items():
         hint = hints[name]
         if (depends := _depends(hint, given)) is not None:
@@ -207,19 +241,35 @@ def _plan(route: APIRoute, parameter: str | None) -> _Plan:
         elif name == parameter:
             reads.append((name, _segment(hint)))
         elif inspect.isclass(hint) and issubclass(hint, BaseModel):
-            if takes_body:
+            if body_type is not None:
                 raise _NotPlain
-            takes_body = True
+            body_type = _JSON
             reads.append((name, _model(hint)))
+        elif any(isinstance(extra, Form) for extra in get_args(hint)[1:]):
+            if body_type is _JSON:
+                raise _NotPlain
+            body_type = _FORM
+            reads.append((name, _single(name, hint, given.default, Form, lambda asked: asked.form)))
         else:
             takes_query = True
-            reads.append((name, _single(name, hint, given.default)))
+            reads.append((name, _single(name, hint, given.default, Query, lambda asked: asked.query)))
     status = route.status_code or 200
     if status in {204, 304}:
         raise _NotPlain
     answer: TypeAdapter[Any] | None = None if own_answer else TypeAdapter(cast("Any", returned))
     idempotent = isinstance(route, IdempotentRoute)
-    return _Plan(route, call, tuple(reads), tuple(dependencies), takes_body, takes_query, idempotent, status, answer)
+    return _Plan(
+        route,
+        call,
+        tuple(reads),
+        tuple(dependencies),
+        body_type,
+        takes_query,
+        idempotent,
+        status,
+        answer,
+        bool(route.response_model_exclude_none),
+    )
 
 
 def _hints(call: Callable[..., Any]) -> dict[str, Any]:
@@ -274,20 +324,23 @@ def _segment(hint: Any) -> Read:
     return lambda asked: adapter.validate_python(asked.segment)
 
 
-def _single(name: str, hint: Any, default: Any) -> Read:
-    """One query value, or its default."""
+def _single(
+    name: str, hint: Any, default: Any, kind: type[Query] | type[Form], given_in: Callable[[_Asked], Mapping[str, str]]
+) -> Read:
+    """One value of the query or the form, or its default."""
     extras = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    known = next((extra for extra in extras if isinstance(extra, Query)), None)
+    known = next((extra for extra in extras if isinstance(extra, kind)), None)
     if default is inspect.Parameter.empty:
         default = ...
-    if isinstance(default, Query) or hint is Response or _many(hint) or any(not isinstance(e, Query) for e in extras):
+    if isinstance(default, kind) or hint is Response or _many(hint) or any(not isinstance(e, kind) for e in extras):
         raise _NotPlain
     alias = (known.alias or name) if known is not None else name
     adapter: TypeAdapter[Any] = TypeAdapter(hint)
 
     def read(asked: _Asked) -> Any:
-        given = asked.query.get(alias)
-        if given is not None:
+        given = given_in(asked).get(alias)
+        # An empty field of a form counts as one that was left out.
+        if given is not None and (given or kind is Query):
             return adapter.validate_python(given)
         if default is ...:
             raise _Unexpected

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -28,47 +27,53 @@ _SECURITY_HEADERS = (
 )
 
 
+Fail = Callable[[Scope, Receive, Send, Exception], Awaitable[None]]
+
+
 class Observe:
     """Request id, trace context, security headers, metrics, and a log line per request: for what went well and changed nothing, at level
-    debug only."""
+    debug only. What nobody else has caught is answered by `fail`."""
 
-    def __init__(self, app: ASGIApp, service: str) -> None:
+    def __init__(self, app: ASGIApp, service: str, fail: Fail) -> None:
         self._app = app
         self._service = service
+        self._fail = fail
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = (
-            given
-            if given.isascii() and given.replace("-", "").replace("_", "").isalnum() and len(given) <= 80
-            else new_id("req")
-        )
+        headers = headers_of(scope)
+        given = headers.get(b"x-request-id")
+        request_id = new_id("req") if given is None else _request_id(given)
         trace = recorder().begin(headers.get(b"traceparent"))
         if trace.sampled and scope["path"].startswith(OPERATIONS):
             # Probes would push the traces of real work out of the viewer.
             trace = trace._replace(sampled=False)
         scope["acgs_request_id"] = request_id
         tokens = request_id_var.set(request_id), trace_var.set(trace)
-        status = 500
+        status = 0
         started = time.perf_counter()
 
         async def observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                present = {name for name, _ in message["headers"]}
-                message["headers"].extend([h for h in _SECURITY_HEADERS if h[0] not in present])
-                message["headers"].append((b"x-request-id", request_id.encode()))
+                sent = message["headers"]
+                present = [name for name, _ in sent]
+                sent += [header for header in _SECURITY_HEADERS if header[0] not in present]
+                sent.append((b"x-request-id", request_id.encode()))
             await send(message)
 
         try:
             await self._app(scope, receive, observed)
+        except Exception as error:
+            if status:  # an answer has begun: all that is left is to break the connection off
+                raise
+            await self._fail(scope, receive, observed, error)
         finally:
+            status = status or 500
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unmatched")
             method: str = scope["method"]
@@ -92,6 +97,21 @@ class Observe:
         return known
 
 
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """The request's headers by name, in lower case; of repeated ones the last. Made once per request."""
+    headers: dict[bytes, bytes] | None = scope.get("acgs_headers")
+    if headers is None:
+        headers = scope["acgs_headers"] = dict(scope["headers"])
+    return headers
+
+
+def _request_id(given: bytes) -> str:
+    """The caller's id where it is a plain name, else one of ours."""
+    name = given.decode("latin-1")
+    plain = name.isascii() and name.replace("-", "").replace("_", "").isalnum() and len(name) <= 80
+    return name if plain else new_id("req")
+
+
 class BodyLimit:
     """Refuses bodies over the limit, by the declared length or while they arrive."""
 
@@ -104,11 +124,22 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        too_large = BodyTooLarge(f"the body may hold at most {self._limit} bytes")
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = headers_of(scope)
+        declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > self._limit:
-            await self._respond(scope, receive, send, too_large)
+            await self._respond(scope, receive, send, self._too_large())
             return
+        if b"content-length" in headers or (scope["http_version"] == "1.1" and b"transfer-encoding" not in headers):
+            # The server reads as many bytes as were declared, and none where no length was (RFC 9112, section 6.3).
+            await self._app(scope, receive, send)
+        else:
+            await self._counting(scope, receive, send)
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body may hold at most {self._limit} bytes")
+
+    async def _counting(self, scope: Scope, receive: Receive, send: Send) -> None:
+        too_large = self._too_large()
         seen = 0
         exceeded = False
         started = False
@@ -152,7 +183,7 @@ class Guard:
         if scope["type"] == "websocket":
             raise RuntimeError("websockets are not served behind the guard")
         if scope["type"] == "http" and scope["path"] not in self._public:
-            authorization: Any = dict(scope["headers"]).get(b"authorization")
+            authorization = headers_of(scope).get(b"authorization")
             authenticator = scope["app"].state.platform.authenticator
             try:
                 scope["acgs_identity"] = await authenticator.identify(

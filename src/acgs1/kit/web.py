@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from acgs1 import __version__
 from acgs1.contracts.auth import Role
@@ -23,7 +23,7 @@ from acgs1.kit.access import require
 from acgs1.kit.direct import Direct
 from acgs1.kit.errors import STATUS, InvalidRequest, NotFound, UpstreamRejected
 from acgs1.kit.idempotency import IdempotentRoute
-from acgs1.kit.middleware import BodyLimit, Guard, Observe
+from acgs1.kit.middleware import BodyLimit, Guard, Observe, headers_of
 from acgs1.kit.performance import performance_router
 from acgs1.kit.platform import Platform
 from acgs1.kit.settings import PlatformSettings
@@ -70,7 +70,7 @@ def create_service(
                 finally:
                     app.state.ready = False
 
-    app = FastAPI(
+    app = _Service(
         title=f"ACGS-1 {service.replace('_', ' ')}",
         version=SERVICE_VERSION,
         description=description,
@@ -122,11 +122,15 @@ def create_service(
     for router in routers:
         app.include_router(router)
     plain = [route for router in (health, *routers) for route in router.routes if isinstance(route, APIRoute)]
-    app.add_middleware(Direct, routes=plain, respond=respond)
-    app.add_middleware(Guard, public=app.state.public, respond=respond)
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, respond=respond)
-    app.add_middleware(
-        _CrossOrigin,
+
+    async def fail(scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
+        await (await _unexpected(Request(scope), error))(scope, receive, send)
+
+    direct = Direct(app.framework, routes=plain, respond=respond)
+    guarded = Guard(direct, public=app.state.public, respond=respond)
+    limited = BodyLimit(guarded, limit=settings.max_body_bytes, respond=respond)
+    shared = _CrossOrigin(
+        limited,
         allow_origins=list(settings.allowed_origins),
         allow_credentials=True,
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
@@ -134,15 +138,32 @@ def create_service(
         expose_headers=["X-Request-Id"],
         max_age=600,
     )
-    app.add_middleware(Observe, service=service)
+    app.front = Observe(shared, service=service, fail=fail)
     return app
+
+
+class _Service(FastAPI):
+    """FastAPI behind what happens around every request, so that plain routes never reach the framework's own layers."""
+
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.framework(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.front(scope, receive, send)
+
+    async def framework(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application without its front."""
+        await super().__call__(scope, receive, send)
 
 
 class _CrossOrigin(CORSMiddleware):
     """Answers cross-origin requests; others, which are nearly all, pass untouched."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"]):
+        if scope["type"] == "http" and b"origin" in headers_of(scope):
             await super().__call__(scope, receive, send)
         else:
             await self.app(scope, receive, send)

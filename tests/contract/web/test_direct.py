@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import httpx
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from acgs1.contracts.auth import Identity, Role
 from acgs1.core.clock import SystemClock
@@ -26,6 +26,15 @@ class Thing(BaseModel):
     parts: tuple[str, ...] = ()
     at: datetime | None = None
     alias: Annotated[str, Field(serialization_alias="also", validation_alias="also")] = "x"
+
+
+class Kept(BaseModel):
+    """Answered again and again by the same object, as a cache does."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    note: str | None = None
 
 
 class Refused(DomainError):
@@ -77,6 +86,24 @@ def _router() -> tuple[APIRouter, APIRouter]:
     async def _many(name: Annotated[list[str], Query()]) -> list[str]:
         return name
 
+    @standard.post("/form", response_model_exclude_none=True)
+    async def _form(
+        request: Request,
+        grant: Annotated[str, Form(max_length=8)],
+        hint: Annotated[str | None, Form(alias="type_hint", description="not needed")] = None,
+    ) -> Thing:
+        return Thing(name=grant, parts=(request.headers.get("x-request-id", ""), hint or ""))
+
+    kept = Kept(name="kept")
+
+    @router.get("/kept")
+    async def _kept() -> Kept:
+        return kept
+
+    @router.get("/kept/brief", response_model_exclude_none=True)
+    async def _brief() -> Kept:
+        return kept
+
     @router.get("/things/{name}/parts")
     async def _parts(name: str) -> str:
         return name
@@ -85,6 +112,8 @@ def _router() -> tuple[APIRouter, APIRouter]:
 
 
 PLAIN = [
+    ("GET", "/api/v1/kept"),
+    ("GET", "/api/v1/kept/brief"),
     ("GET", "/api/v1/needed"),
     ("GET", "/api/v1/things"),
     ("GET", "/api/v1/things/latest"),
@@ -93,6 +122,7 @@ PLAIN = [
     ("GET", "/metrics"),
     ("GET", "/text"),
     ("POST", "/api/v1/things"),
+    ("POST", "/form"),
 ]
 
 
@@ -115,7 +145,7 @@ def _app(home: Path) -> tuple[FastAPI, TestKeys]:
 
 
 def _direct(app: FastAPI) -> direct.Direct:
-    layer = app.build_middleware_stack()
+    layer = app.front  # type: ignore[attr-defined]
     while not isinstance(layer, direct.Direct):
         layer = getattr(layer, "app", None) or layer._app  # type: ignore[attr-defined]
     return layer
@@ -136,6 +166,23 @@ BODIES = [
     b"\xff",
     '{"name":"ä"}'.encode("utf-16"),
 ]
+FORMS = [
+    b"grant=abc",
+    b"grant=abc&type_hint=x+y%20%C3%A4",
+    b"grant=abc&hint=x",
+    b"grant=abc&grant=d",
+    b"grant=abc;type_hint=x",
+    b"grant=&type_hint=x",
+    b"grant=abc&type_hint=",
+    b"grant=much+too+long",
+    b"grant",
+    b"=abc",
+    b"grant=%FF",
+    b"grant=\xff",
+    b"&&grant=a&",
+    b"grant=a=b",
+    b"",
+]
 PATHS = [
     "/api/v1/things/latest",
     "/api/v1/things/abc",
@@ -154,6 +201,10 @@ PATHS = [
     "/api/v1/things?type=",
     "/api/v1/things?status=other",
     "/api/v1/things?type=%FF%2B+",
+    "/api/v1/kept",
+    "/api/v1/kept/brief",
+    "/api/v1/kept",
+    "/api/v1/kept/brief",
     "/api/v1/needed",
     "/api/v1/needed?name=abc",
     "/api/v1/needed?name=abcd",
@@ -217,3 +268,16 @@ async def test_other_methods_and_callers_without_a_token_are_refused_alike(pair:
         )
     bare = {"X-Request-Id": "same"}
     assert (await _ask(app, "GET", "/api/v1/things", headers=bare))[0] == 401
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/x-www-form-urlencoded", "multipart/form-data", "application/json", None]
+)
+async def test_a_form_is_taken_as_fastapi_takes_it(pair: tuple[FastAPI, FastAPI, TestKeys], media_type: str | None):
+    app, other, keys = pair
+    headers = {**keys.headers(Role.AGENT), "X-Request-Id": "same"} | (
+        {"Content-Type": media_type} if media_type else {}
+    )
+    for body in FORMS:
+        asked = {"headers": headers, "content": body}
+        assert await _ask(app, "POST", "/form", **asked) == await _ask(other, "POST", "/form", **asked), body

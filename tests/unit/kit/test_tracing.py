@@ -99,7 +99,12 @@ async def request(status: int, headers=(), path="/api/v1/x"):
     async def send(message):
         pass
 
-    await Observe(app, "test")({"type": "http", "method": "GET", "path": path, "headers": list(headers)}, None, send)
+    async def fail(scope, receive, send, error):
+        raise error
+
+    await Observe(app, "test", fail)(
+        {"type": "http", "method": "GET", "path": path, "headers": list(headers)}, None, send
+    )
     return recorder().drain(10)
 
 
