@@ -142,27 +142,31 @@ class Authenticator:
     def __init__(self, keys: KeySource, clock: Clock) -> None:
         self._keys = keys
         self._clock = clock
-        self._verified: OrderedDict[str, tuple[float, float, Identity]] = OrderedDict()
+        self._verified: OrderedDict[str, tuple[float, VerifiedToken]] = OrderedDict()
 
     async def identify(self, authorization: str | None) -> Identity:
         """The caller that the `Authorization` header proves; raises Unauthenticated or TokenExpired."""
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("send `Authorization: Bearer <access token>`; auth issues tokens at /oauth2/token")
+        return (await self.verify(token)).identity
+
+    async def verify(self, token: str) -> VerifiedToken:
+        """What the token says; raises as `verify_token` does."""
         now = self._clock.now().timestamp()
         if known := self._verified.get(token):
-            expires, recheck, identity = known
-            if expires <= now:
+            recheck, verified = known
+            if verified.expires_at <= now:
                 del self._verified[token]
                 raise TokenExpired("get a fresh token from auth")
             if now < recheck:
-                return identity
+                return verified
         verified = await verify_token(token, self._keys, now)
         # Verified anew from time to time, so that a key that auth no longer publishes stops counting.
-        self._verified[token] = (verified.expires_at, now + _REFRESH_SECONDS, verified.identity)
+        self._verified[token] = now + _REFRESH_SECONDS, verified
         if len(self._verified) > _VERIFIED_TOKENS:
             self._verified.popitem(last=False)
-        return verified.identity
+        return verified
 
 
 async def caller(request: Request) -> Identity:

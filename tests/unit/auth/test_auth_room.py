@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jwt
 import pytest
 
 from acgs1.contracts.auth import Role
@@ -100,6 +101,21 @@ async def test_a_rotated_key_signs_and_the_old_one_stays_published(auth: Running
     fresh = (await auth.client.post("/api/v1/keys/rotation", headers=auth.headers(Role.ADMIN))).json()["kid"]
     after = {key["kid"] for key in (await auth.client.get("/.well-known/jwks.json")).json()["keys"]}
     assert after == before | {fresh}
+
+
+async def test_tokens_are_signed_with_the_new_key_as_soon_as_it_is_there(auth: Running):
+    owner = await _create_user(auth, "olga", "operator")
+    headers = auth.headers(Role.OPERATOR, subject=owner["id"])
+    made = (await auth.client.post("/api/v1/agents", json={"name": "clerk"}, headers=headers)).json()
+    basic = (made["client_id"], made["client_secret"])
+
+    async def signed_with() -> str:
+        answer = await auth.client.post("/oauth2/token", data={"grant_type": "client_credentials"}, auth=basic)
+        return jwt.get_unverified_header(answer.json()["access_token"])["kid"]
+
+    before = await signed_with()
+    fresh = (await auth.client.post("/api/v1/keys/rotation", headers=auth.headers(Role.ADMIN))).json()["kid"]
+    assert await signed_with() == fresh != before
 
 
 async def test_a_role_that_is_missing_is_named(auth: Running):

@@ -143,13 +143,14 @@ async def _rotate(service: Service, reads: HotReads, identity: Admin) -> Signing
 async def _token(
     request: Request,
     service: Service,
+    reads: HotReads,
     grant_type: Annotated[str, Form(max_length=100)],
     client_id: Annotated[str | None, Form(max_length=128)] = None,
     client_secret: Annotated[str | None, Form(max_length=256)] = None,
 ) -> AccessToken:
     basic = _basic(request.headers.get("Authorization"))
     name, secret = basic or (client_id or "", client_secret or "")
-    return await service.client_credentials(grant_type, name, secret)
+    return await service.client_credentials(grant_type, name, secret, reads)
 
 
 @standard.post(

@@ -41,6 +41,15 @@ class Accounts(Protocol):
     def reading(self) -> AbstractAsyncContextManager[Records]: ...
 
 
+class Directory(Protocol):
+    """What tokens are issued by; may come from a cache that hears of changes."""
+
+    async def agent(self, agent_id: str) -> AgentAccount | None: ...
+    async def signing_kid(self) -> str:
+        """The key that signs now."""
+        ...
+
+
 class Passwords(Protocol):
     """Hashing that is slow on purpose; both run off the event loop."""
 

@@ -42,7 +42,7 @@ from acgs1.services.auth.errors import (
     TooManyAttempts,
     UnsupportedGrant,
 )
-from acgs1.services.auth.ports import Accounts, Passwords, Records, TokenSigner
+from acgs1.services.auth.ports import Accounts, Directory, Passwords, Records, TokenSigner
 
 _WRONG = "check the name and the secret"
 
@@ -72,7 +72,7 @@ class AuthService:
         async with self._accounts.reading() as records:
             user = await records.user_named(request.username)
             failed = await records.failed_attempts(request.username, now - ATTEMPT_WINDOW)
-            keys = await records.keys()
+            kid = _signing_key(await records.keys()).kid
         if failed >= MAX_ATTEMPTS:
             raise TooManyAttempts(f"wait {int(ATTEMPT_WINDOW.total_seconds() // 60)} minutes, or ask an administrator")
         matches = await self._passwords.matches(user and user.password_hash, request.password.get_secret_value())
@@ -83,9 +83,11 @@ class AuthService:
         if failed:
             async with self._accounts.transaction() as records:
                 await records.clear_failed_attempts(request.username, now)
-        return self._issue(Identity(id=user.id, name=user.username, roles=user.roles), keys)
+        return self._issue(Identity(id=user.id, name=user.username, roles=user.roles), kid)
 
-    async def client_credentials(self, grant_type: str, client_id: str, client_secret: str) -> AccessToken:
+    async def client_credentials(
+        self, grant_type: str, client_id: str, client_secret: str, directory: Directory
+    ) -> AccessToken:
         """An agent's or a service's token (RFC 6749, section 4.4)."""
         if grant_type != "client_credentials":
             raise UnsupportedGrant(f"`{grant_type}` is not offered here; use `client_credentials`")
@@ -93,15 +95,13 @@ class AuthService:
         if (expected := self._services.get(client_id)) is not None:
             if not hmac.compare_digest(expected, given):
                 raise InvalidCredentials(_WRONG)
-            async with self._accounts.reading() as records:
-                keys = await records.keys()
-            return self._issue(Identity(id=client_id, name=client_id, roles=(Role.SERVICE,)), keys)
-        async with self._accounts.reading() as records:
-            agent = await records.agent(client_id)
-            keys = await records.keys()
+            identity = Identity(id=client_id, name=client_id, roles=(Role.SERVICE,))
+            return self._issue(identity, await directory.signing_kid())
+        agent = await directory.agent(client_id)
         if agent is None or not agent.active or not hmac.compare_digest(agent.secret_hash, given):
             raise InvalidCredentials(_WRONG)
-        return self._issue(Identity(id=agent.id, name=agent.name, roles=(Role.AGENT,)), keys)
+        identity = Identity(id=agent.id, name=agent.name, roles=(Role.AGENT,))
+        return self._issue(identity, await directory.signing_kid())
 
     async def holder(self, subject: str) -> Holder:
         """Whether the person, agent or service that a token names may act now; one that does not exist may not."""
@@ -111,9 +111,9 @@ class AuthService:
             account = await records.user(subject) or await records.agent(subject)
         return Holder(id=subject, active=account is not None and account.active)
 
-    def _issue(self, identity: Identity, keys: list[PublishedKey]) -> AccessToken:
+    def _issue(self, identity: Identity, kid: str) -> AccessToken:
         now = self._clock.now()
-        token = self._signer.sign(_signing_key(keys).kid, identity, now, now + TOKEN_LIFETIME)
+        token = self._signer.sign(kid, identity, now, now + TOKEN_LIFETIME)
         return AccessToken(access_token=token, expires_in=int(TOKEN_LIFETIME.total_seconds()))
 
     # --- people ---
@@ -194,6 +194,10 @@ class AuthService:
             await records.record(_event("agent.registered", by.id, agent.id, now, name=agent.name))
         return AgentCredentials(agent=_agent(agent), client_id=agent.id, client_secret=secret)
 
+    async def agent(self, agent_id: str) -> AgentAccount | None:
+        async with self._accounts.reading() as records:
+            return await records.agent(agent_id)
+
     async def agents(self, cursor: str | None, limit: int) -> Page[Agent]:
         async with self._accounts.reading() as records:
             rows, following = await records.agents(cursor, limit)
@@ -221,6 +225,10 @@ class AuthService:
             await records.add_key(PublishedKey(kid, now, None))
             await records.record(_event("key.rotated", by.id, kid, now))
         return SigningKey(kid=kid, created_at=now, retired_at=None)
+
+    async def signing_kid(self) -> str:
+        async with self._accounts.reading() as records:
+            return _signing_key(await records.keys()).kid
 
     async def published_keys(self) -> list[VerifyingKey]:
         now = self._clock.now()
