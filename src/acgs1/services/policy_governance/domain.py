@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from acgs1.contracts.constitution import Constitution
@@ -60,7 +61,7 @@ class Evaluated:
         return "policy_forbids" if self.policies else "no_policy_permits"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Recorded:
     """A decision as the spool and the database keep it: the record for the log, and what opens its commitment."""
 
@@ -69,6 +70,15 @@ class Recorded:
     salt: bytes
     approvable: bool
     digest: str
+
+    @cached_property
+    def record_json(self) -> str:
+        """Written once, for the spool and the database."""
+        return self.record.model_dump_json()
+
+    @cached_property
+    def request_json(self) -> str:
+        return self.request.model_dump_json()
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,8 +202,8 @@ class GovernanceRepository(Recorder):
         rows = [
             {
                 "id": decision.record.id,
-                "record": RawJson(decision.record.model_dump_json()),
-                "request": RawJson(decision.request.model_dump_json()),
+                "record": RawJson(decision.record_json),
+                "request": RawJson(decision.request_json),
                 "salt": decision.salt,
                 "approvable": decision.approvable,
                 "digest": decision.digest,

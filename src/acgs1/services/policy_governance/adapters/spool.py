@@ -122,7 +122,7 @@ class DecisionSpool:
 
 def _line(decision: Recorded) -> bytes:
     body = (
-        f'{{"record":{decision.record.model_dump_json()},"request":{decision.request.model_dump_json()},'
+        f'{{"record":{decision.record_json},"request":{decision.request_json},'
         f'"salt":"{decision.salt.hex()}","approvable":{"true" if decision.approvable else "false"},'
         f'"digest":"{decision.digest}"}}'
     ).encode()
