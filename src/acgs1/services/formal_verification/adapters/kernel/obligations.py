@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from acgs1.services.formal_verification.adapters.kernel.cedar import (
     Slice,
 )
 from acgs1.services.formal_verification.adapters.kernel.composition import CannotCompose, Composition
+from acgs1.services.formal_verification.adapters.kernel.guess import conditions_of, guess
 from acgs1.services.formal_verification.adapters.kernel.law import Claim, Compliant, Vocabularies, attributes_of
 from acgs1.services.formal_verification.adapters.kernel.prover import Answer, CheckKind, Provers, all_of
 from acgs1.services.formal_verification.adapters.kernel.schema_view import split_uid
@@ -37,6 +39,8 @@ Json = dict[str, Any]
 Kind = Literal["never", "always", "indifferent_to", "monotone_in", "never_errors"]
 
 _PERMITS_PER_QUESTION = 8
+PERMITS_TRIED = 4
+"""Permits for which a request is guessed before a solver is asked: where one of them is to blame, it is usually alone or new."""
 _SUGGESTION_TIMEOUTS = 1.5
 """Time for the edits tried for one refutation, in time-outs of the solver: one candidate may take a whole one, and the search
 must end before the worker is killed for it, which would cost the refutation itself."""
@@ -144,12 +148,17 @@ class VerificationSession:
 
     def _prove_never(self, planned: Planned, invariant: Never, policies: Slice) -> Obligation:
         ceiling = _bound("permit", planned.environment, f"unless {{\n{invariant.when}\n}}")
-        answer = self._ask_ceiling(planned, policies, ceiling)
 
         def violates(case: Case, strict: bool) -> bool:
             decided = self._decide_slice(policies, Slice([]), case, strict)
             allowed = self._decide(ceiling, case)
             return decided is not None and allowed is not None and decided.allowed and not allowed.allowed
+
+        suspects = self._compliant(planned, exact=False).unproved(policies).policies
+        permits = [policy for policy in suspects if policy.effect == "permit"][:PERMITS_TRIED]
+        answer = self._guess(planned, ceiling, False, permits, violates) or self._ask_ceiling(
+            planned, policies, ceiling
+        )
 
         def words(case: Case) -> str:
             let_through = explain.policies_words(self._reasons(case), "no policy")
@@ -170,6 +179,26 @@ class VerificationSession:
 
         return self._settle(planned, answer, violates, words, suggest, guarded=False)
 
+    def _guess(
+        self,
+        planned: Planned,
+        bound: str,
+        applies: bool,
+        permits: list[CedarPolicy],
+        violates: Callable[[Case, bool], bool],
+    ) -> Answer | None:
+        """A refutation by a request that is plain enough to be made without a solver, if the evaluator confirms it.
+
+        `bound`, a policy with one condition, is to apply or not to; of `permits`, one at a time is to apply as well.
+        """
+        started = time.perf_counter()
+        limits = [(body, value is applies) for body, value in conditions_of(bound)]
+        for more in [conditions_of(permit.text) for permit in permits] if permits else [()]:
+            case = guess(self._vocabulary.view, planned.environment, [*limits, *more])
+            if case is not None and violates(case, True):
+                return Answer.guessed(case, (time.perf_counter() - started) * 1000)
+        return None
+
     def _ask_ceiling(self, planned: Planned, policies: Slice, ceiling: str) -> Answer:
         """Whether `policies` stay under `ceiling`, asked only about the permits for which that is not known yet."""
         compliant = self._compliant(planned, exact=False)
@@ -188,12 +217,15 @@ class VerificationSession:
 
     def _prove_always(self, planned: Planned, invariant: Always, policies: Slice, guards: Slice) -> Obligation:
         floor = _bound("permit", planned.environment, f"when {{\n{invariant.when}\n}}")
-        answer = self._ask("implies", planned.environment, floor, f"{policies.text}\n{guards.text}")
 
         def violates(case: Case, strict: bool) -> bool:
             required = self._decide(floor, case)
             decided = self._decide_slice(policies, guards, case, strict)
             return required is not None and decided is not None and required.allowed and not decided.allowed
+
+        answer = self._guess(planned, floor, True, [], violates) or self._ask(
+            "implies", planned.environment, floor, f"{policies.text}\n{guards.text}"
+        )
 
         def words(case: Case) -> str:
             decision = self._decide(self._policies.text, case, self._guards.text)

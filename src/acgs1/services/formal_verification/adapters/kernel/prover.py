@@ -27,6 +27,9 @@ ABSTRACTED = f"{CVC5}, on the Boolean abstraction"
 """cvc5 refuted what the script says of its theory atoms as mere Booleans, which is weaker than the script."""
 
 
+EVALUATOR = f"cedar {kernel.CEDAR_SDK_VERSION}, at a request tried before a solver was asked"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A verdict with its evidence. `case` is the solver's own counterexample, not yet replayed here.
@@ -44,6 +47,11 @@ class Answer:
     milliseconds: float
     second_opinion: Opinion = "not_run"
     script: str | None = None
+
+    @staticmethod
+    def guessed(case: Case, milliseconds: float) -> "Answer":
+        """`refuted` by a request that no solver was needed for."""
+        return Answer("refuted", None, case, None, EVALUATOR, milliseconds)
 
     @staticmethod
     def not_asked(reason: str) -> "Answer":
