@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import click
+import structlog
 from pydantic import ValidationError
 
 from acgs1 import __version__
@@ -50,6 +51,8 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Settings that cannot be used end it with status 2 and one line each."""
+    # Standard output is for results; a part that is started here sends its log there itself.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         cli()
     except ValidationError as error:

@@ -22,7 +22,7 @@ from acgs1.runtime.scaling import BadWorkers, parse
 from acgs1.runtime.supervisor import CannotStart, Supervisor, is_healthy, supervised
 
 _START_SECONDS = 60.0
-_out = Console(highlight=False, soft_wrap=True)
+_out = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 @click.command()

@@ -18,7 +18,7 @@ from acgs1.contracts.common import Page, Problem
 from acgs1.contracts.governance_synthesis import NewPolicyCreation, Workflow, WorkflowSummary
 from acgs1.kit.settings import PlatformSettings
 
-_out = Console(highlight=False, soft_wrap=True, markup=False)
+_out = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
 # A terminal may be narrow, a pipe has no width: an id that is cut off is none.
 _tables = Console(highlight=False, width=max(Console().width, 160))
 _FOLLOW_SECONDS = 1.0

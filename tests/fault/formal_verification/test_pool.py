@@ -78,6 +78,19 @@ async def test_a_faulty_item_costs_its_own_verdict_and_no_other(bad_pool: Prover
     assert found[1]["pid"] != found[3]["pid"]
 
 
+async def test_slow_items_do_not_hold_up_what_another_worker_could_take():
+    pool = ProverPool(limits(workers=2), SystemClock(), (sys.executable, "-c", BAD_WORKER))
+    job = Job("j", "verify", {"faults": ["hang"] + [""] * 9})
+    plan = await pool.plan(job)
+    order: list[int] = []
+    async with aclosing(pool.run(job, plan, range(10), 60.0)) as answers:
+        async for index, _ in answers:
+            order.append(index)
+    await pool.close()
+    assert sorted(order) == list(range(10))
+    assert order.index(9) < order.index(0), "a second worker came while the first one hung"
+
+
 async def test_a_job_whose_every_item_kills_comes_to_an_end(bad_pool: ProverPool):
     found = await results(bad_pool, Job("j", "verify", {"faults": ["die"] * 4}))
     assert all("signal 11" in found[i]["reason"] for i in range(4))

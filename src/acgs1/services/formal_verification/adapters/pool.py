@@ -34,6 +34,8 @@ _log = structlog.get_logger()
 _REFUSALS: dict[str, type[DomainError]] = {kind.code: kind for kind in (InvalidPolicies, InvalidConstitution)}
 WORKER = (sys.executable, "-m", "acgs1.services.formal_verification.adapters.worker")
 _BATCH = 32
+_COMPANY_SECONDS = 0.25
+"""How long a job goes on before another worker is started for it: most are over by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,7 @@ class ProverPool:
         self, job: Job, plan: Plan, items: Sequence[int], deadline: float
     ) -> AsyncGenerator[tuple[int, dict[str, Any]]]:
         pending = deque(items)
+        taken = asyncio.Event()
         results: asyncio.Queue[tuple[int, dict[str, Any]] | None] = asyncio.Queue()
         ends = self._clock.monotonic() + deadline
 
@@ -197,19 +200,29 @@ class ProverPool:
                         index = pending.popleft()
                         reason = f"the deadline of {deadline:g} s passed before this was attempted"
                         results.put_nowait((index, _unknown(plan.items[index], reason)))
-                    return
+                    break
                 async with self._worker() as worker:
-                    batch = [pending.popleft() for _ in range(min(_BATCH, len(pending)))]
+                    # Towards the end in small portions: nobody should sit on slow items that others could take.
+                    share = -(-len(pending) // (2 * self._limits.workers)) if self._limits.workers > 1 else _BATCH
+                    batch = [pending.popleft() for _ in range(min(_BATCH, share, len(pending)))]
                     if batch:
                         with span(f"solver {job.kind}", CLIENT, {"acgs.obligations": len(batch)}):
                             left = await self._batch(worker, job, plan, batch, ends, results)
                         pending.extendleft(reversed(left))
+            taken.set()
+
+        async def join() -> None:
+            if not self._free:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(taken.wait(), _COMPANY_SECONDS)
+            await drain()
 
         async def all_of_them() -> None:
             try:
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(min(self._limits.workers, max(1, len(items) // _BATCH))):
-                        group.create_task(drain())
+                    group.create_task(drain())
+                    for _ in range(min(self._limits.workers, len(items)) - 1):
+                        group.create_task(join())
             finally:
                 results.put_nowait(None)
 
