@@ -112,3 +112,18 @@ def test_a_guess_that_the_evaluator_does_not_confirm_is_no_refutation(monkeypatc
     monkeypatch.setattr(obligations, "guess", lambda *_: wrong)
     compliant = EVERYTHING.replace(";", " when { context.amount <= 1000 };")
     assert _verdict(compliant, Never(actions=("read",), when="context.amount > 1000")).verdict == "proved"
+
+
+def test_no_edit_is_suggested_that_could_fail_where_the_policy_could_not():
+    refuted = _verdict(EVERYTHING, Never(actions=("read",), when="context.amount * 2 > 100"))
+    assert refuted.verdict == "refuted"
+    assert refuted.suggestion is None
+
+
+@pytest.mark.parametrize("condition", ["true", "context.amount > 3 || true"])
+def test_a_never_that_forbids_everything_is_refuted_by_any_permit(condition: str):
+    refuted = _verdict(EVERYTHING, Never(actions=("read",), when=condition))
+    assert refuted.verdict == "refuted"
+    assert refuted.counterexample is not None
+    assert refuted.counterexample.determining_policies == ["all"]
+    assert _verdict("", Never(actions=("read",), when=condition)).verdict == "proved"

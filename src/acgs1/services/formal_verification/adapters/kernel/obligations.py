@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import acgs1_kernel as kernel
@@ -151,8 +152,8 @@ class VerificationSession:
 
         def violates(case: Case, strict: bool) -> bool:
             decided = self._decide_slice(policies, Slice([]), case, strict)
-            allowed = self._decide(ceiling, case)
-            return decided is not None and allowed is not None and decided.allowed and not allowed.allowed
+            within = self._applies(ceiling, case)
+            return decided is not None and decided.allowed and within is False
 
         suspects = self._compliant(planned, exact=False).unproved(policies).policies
         permits = [policy for policy in suspects if policy.effect == "permit"][:PERMITS_TRIED]
@@ -174,6 +175,7 @@ class VerificationSession:
                 self._reasons(case),
                 lambda text: self._ask("implies", planned.environment, text, ceiling),
                 self._permits_behind,
+                partial(self._never_fails, planned.environment),
                 self._vocabulary.schema,
             )
 
@@ -219,9 +221,9 @@ class VerificationSession:
         floor = _bound("permit", planned.environment, f"when {{\n{invariant.when}\n}}")
 
         def violates(case: Case, strict: bool) -> bool:
-            required = self._decide(floor, case)
+            required = self._applies(floor, case)
             decided = self._decide_slice(policies, guards, case, strict)
-            return required is not None and decided is not None and required.allowed and not decided.allowed
+            return required is True and decided is not None and not decided.allowed
 
         answer = self._guess(planned, floor, True, [], violates) or self._ask(
             "implies", planned.environment, floor, f"{policies.text}\n{guards.text}"
@@ -248,6 +250,7 @@ class VerificationSession:
                 denying(policies.text, case),
                 lambda text: self._ask("implies", planned.environment, floor, f"{text}\n{guards.text}"),
                 denying,
+                partial(self._never_fails, planned.environment),
                 self._vocabulary.schema,
             )
 
@@ -421,6 +424,9 @@ class VerificationSession:
     ) -> Answer:
         return self._put(kind, self._vocabulary.schema, environment, a, b, policy_id)
 
+    def _never_fails(self, environment: Environment, policy_id: str, text: str) -> bool:
+        return self._ask("never_errors", environment, text, None, policy_id).verdict == "proved"
+
     def _put(
         self,
         kind: CheckKind,
@@ -442,6 +448,15 @@ class VerificationSession:
             return refuted.model_copy(update={"suggestion": suggest()})
         finally:
             self._left_ms = math.inf
+
+    def _applies(self, bound: str, case: Case) -> bool | None:
+        """Whether a bound permits the request; None where it is no request of the schema."""
+        try:
+            decision = self._decide(bound, case)
+        except kernel.CedarValidationError:
+            # INVARIANT: its condition is valid by itself; what validation refuses is that it can never apply, `unless { true }`.
+            return False
+        return None if decision is None else decision.allowed
 
     def _decide(self, policies: str, case: Case, guards: str = "") -> kernel.Decision | None:
         return self._vocabulary.evaluator.decide(policies, guards, case)

@@ -27,7 +27,12 @@ _BOUNDS: Final = tuple(10**digits for digits in (18, 15, 12, 9, 6, 3))
 _DOTTED: Final = re.compile(r"\w+(\.(?!(if|then|else|in|is|has|like|true|false)\b)[A-Za-z_]\w*)+", re.ASCII)
 _ARITHMETIC: Final = frozenset({"+", "-", "*", "neg"})
 
+_ADDED: Final = "acgs:suggestion"
+
 Json = dict[str, Any]
+
+NeverFails = Callable[[str, str], bool]
+"""Whether the policy with this id and text is proved to be evaluated on every request."""
 
 
 def forbidding_edit(
@@ -36,6 +41,7 @@ def forbidding_edit(
     first: list[str],
     prove: Callable[[str], Answer],
     responsible: Callable[[str, Case], list[str]],
+    never_fails: NeverFails,
     schema: str,
 ) -> Suggestion | None:
     """An exception for the policies that let a forbidden request through, beginning with `first`.
@@ -43,7 +49,7 @@ def forbidding_edit(
     `prove(policies)` asks whether the ceiling holds; `responsible(policies, case)` names the permits behind an allow.
     """
     clause = f"unless {{ {_in_scope(invariant)}({invariant.when.strip()}) }}"
-    return _exceptions(clause, policies, first, prove, responsible, schema)
+    return _exceptions(clause, policies, first, prove, responsible, never_fails, schema)
 
 
 def permitting_edit(
@@ -53,6 +59,7 @@ def permitting_edit(
     first: list[str],
     prove: Callable[[str], Answer],
     denying: Callable[[str, Case], list[str]],
+    never_fails: NeverFails,
     schema: str,
 ) -> Suggestion | None:
     """A policy that permits what the invariant demands; or, where forbids stand against it, beginning with `first`, an exception for
@@ -61,10 +68,11 @@ def permitting_edit(
     `prove(policies)` asks whether the floor is reached; `denying(policies, case)` names the forbids behind a deny.
     """
     policy = f"permit ({head}) when {{ {invariant.when.strip()} }};"
-    if prove(f'{policies.text}\n@id("acgs:suggestion")\n{policy}').verdict == "proved":
+    added = f'@id("{_ADDED}")\n{policy}'
+    if prove(f"{policies.text}\n{added}").verdict == "proved" and never_fails(_ADDED, added):
         return Suggestion(policy_ids=[], edit="policy", add=policy)
     clause = f"unless {{ {_in_scope(invariant)}({invariant.when.strip()}) }}"
-    return _exceptions(clause, policies, first, prove, denying, schema)
+    return _exceptions(clause, policies, first, prove, denying, never_fails, schema)
 
 
 def bounding_edit(policy: CedarPolicy, prove: Callable[[str], Answer], schema: str) -> Suggestion | None:
@@ -123,6 +131,7 @@ def _exceptions(
     first: list[str],
     prove: Callable[[str], Answer],
     responsible: Callable[[str, Case], list[str]],
+    never_fails: NeverFails,
     schema: str,
 ) -> Suggestion | None:
     """`clause` at the end of `first`, and of whatever policies are then still responsible."""
@@ -133,15 +142,17 @@ def _exceptions(
         if not fresh:
             return None
         edited += fresh
-        changed = [_with_clause(p, clause) if p.id in edited else p.text for p in policies.policies]
-        text = "\n".join(changed)
+        changed = {p.id: _with_clause(p, clause) if p.id in edited else p.text for p in policies.policies}
+        text = "\n".join(changed.values())
         try:
             kernel.validate_policies(schema, text)
         except (kernel.CedarParseError, kernel.CedarValidationError):
             return None
         answer = prove(text)
         if answer.verdict == "proved":
-            return Suggestion(policy_ids=sorted(edited), add=clause)
+            # A clause that can fail would mend one obligation and break another.
+            mends = all(never_fails(policy_id, changed[policy_id]) for policy_id in edited)
+            return Suggestion(policy_ids=sorted(edited), add=clause) if mends else None
         if answer.case is None:
             return None
         culprits = responsible(text, answer.case)
