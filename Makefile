@@ -38,7 +38,8 @@ program:
 lock: .venv/installed-dev
 	@scripts/lock.sh
 
-# The whole load measurement, on a quiet machine: about seven minutes. Missed targets are a result, not a failure of the measurement.
+# The whole load measurement, on a quiet machine: about ten minutes, at most twelve; with faults on SQLite and on PostgreSQL. Missed targets are
+# a result, not a failure of the measurement.
 bench-load: .venv/installed-dev
 	@$(BIN)/python tests/performance/test_system_performance.py --ramp --faults --keep --out benchmarks/load/results || test $$? -eq 1
 

@@ -4,10 +4,10 @@
     python benchmarks/compare.py [OLD NEW] [--benchmark NAME] [--history FILE]
 
 Without commits: for every benchmark, the newest measured commit against the one measured before it on a machine of the same processor
-and number of cores. Several results of one commit are taken together: their median is compared. A change counts only beyond the noise,
-which is half the widest spread that the figure showed among results of one commit on this kind of machine, and at least 5 %; it is
-taken for 15 % where no commit was measured twice. Exit status 1 when a figure became worse beyond the noise, 2 when there is nothing to
-compare.
+and number of cores; results of sources that no commit names (`+changes`) are passed over. Several results of one commit are taken
+together: their median is compared. A change counts only beyond the noise, which is half the widest spread that the figure showed among
+results of one commit on this kind of machine, and at least 5 %; it is taken for 15 % where no commit was measured twice. Exit status 1
+when a figure became worse beyond the noise, 2 when there is nothing to compare.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from record import HISTORY
+from record import CHANGED, HISTORY
 
 LEAST_NOISE = 0.05
 UNKNOWN_NOISE = 0.15
@@ -62,23 +62,36 @@ def read(history: Path) -> list[Line]:
     return [json.loads(line) for line in history.read_text().splitlines() if line] if history.exists() else []
 
 
-def compare(lines: Sequence[Line], old: str | None = None, new: str | None = None) -> list[Change]:
-    """The changes of one benchmark between two commits, or between its two newest. Raises NothingToCompare."""
+def pair(lines: Sequence[Line], old: str | None = None, new: str | None = None) -> tuple[list[Line], Line, Line]:
+    """What to compare of one benchmark: all results of that kind of machine, the newest of the old commit, the newest of the new one.
+
+    Without names these are the two newest commits. Raises NothingToCompare.
+    """
     name = lines[0]["benchmark"]
+    if new is None:
+        lines = [line for line in lines if not line["commit"].endswith(CHANGED)]
     newest = _last(lines, new)
     if newest is None:
-        raise NothingToCompare(f"{name}: no result of `{new}`")
+        raise NothingToCompare(
+            f"{name}: no result of " + (f"`{new}`" if new is not None else "a commit without changes")
+        )
     peers = [line for line in lines if _machine(line) == _machine(newest)]
     before = [line for line in peers[: peers.index(newest)] if line["commit"] != newest["commit"]]
     earlier = _last(peers if old is not None else before, old)
     if earlier is None:
         wanted = f"`{old}`" if old is not None else f"a commit before `{newest['commit']}`"
         raise NothingToCompare(f"{name}: no result of {wanted} on {newest['cpu']} with {newest['cores']} cores")
+    return peers, earlier, newest
+
+
+def compare(lines: Sequence[Line], old: str | None = None, new: str | None = None) -> list[Change]:
+    """The changes of one benchmark between two commits, or between its two newest. Raises NothingToCompare."""
+    peers, earlier, newest = pair(lines, old, new)
     was, now = _values(peers, earlier["commit"]), _values(peers, newest["commit"])
     shown = _last_figures(peers, newest["commit"])
     return [
         Change(
-            name, figure, row["unit"], statistics.median(was[figure]), statistics.median(now[figure]),
+            newest["benchmark"], figure, row["unit"], statistics.median(was[figure]), statistics.median(now[figure]),
             _noise(peers, figure), row["better"],
         )
         for figure, row in shown.items()
@@ -154,15 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{reason}\n")
             continue
         changes += found
-        first, last = (_last(lines, x) for x in (old, new))
-        seeds = {line["seed"] for line in lines if line in (first, last)}
-        print(
-            f"{name} (seed {', '.join(str(seed) for seed in seeds)})\n{table(found)}\n"
-            if found
-            else f"{name}: no figure in common\n"
-        )
+        _, first, last = pair(lines, old, new)
+        seeds = ", ".join(dict.fromkeys(str(line["seed"]) for line in (first, last)))
+        what = f"{name}: {first['commit']} -> {last['commit']} (seed {seeds})"
+        print(f"{what}\n{table(found)}\n" if found else f"{what}: no figure in common\n")
     if not changes:
-        print("nothing to compare: the history holds no two results of a benchmark on one kind of machine")
+        print("nothing to compare: the history holds no two commits of a benchmark on one kind of machine")
         return 2
     return 1 if any(change.verdict == "worse" for change in changes) else 0
 

@@ -1,7 +1,7 @@
 """What every result says beside its figures: when, on what, of which source, with which seed; and the history of results.
 
 A benchmark writes its whole result to a file of its own (`write`) and its figures as one line to `history.jsonl` (`keep`), which only ever
-grows: `benchmarks/compare.py` reads it.
+grows: `benchmarks/compare.py` reads it. The history is per commit, so a source that no commit names is kept out of it.
 """
 
 import json
@@ -25,6 +25,23 @@ class Figure:
     value: float
     unit: str
     better: Literal["lower", "higher"]
+
+
+CHANGED = "+changes"
+"""Stands behind the commit when the source that was measured differs from it."""
+
+
+class Uncommitted(Exception):
+    """The source is not what the commit says; the message says what to do."""
+
+
+def expect_committed(measured: str) -> None:
+    """Raises Uncommitted unless `measured` (as `commit()` has it) names the source that was measured: nobody could measure it again, and
+    two such results under one name may be of different sources."""
+    if measured.endswith(CHANGED) or measured == "unknown":
+        raise Uncommitted(
+            f"`{measured}` does not name the source that is measured, and the history is per commit; commit first, or add `--force`"
+        )
 
 
 def lower(value: float, unit: str) -> Figure:
@@ -65,14 +82,26 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 
 def keep(
-    benchmark: str, where: Mapping[str, Any], figures: Mapping[str, Figure | None], history: Path = HISTORY
-) -> None:
+    benchmark: str,
+    where: Mapping[str, Any],
+    figures: Mapping[str, Figure | None],
+    history: Path = HISTORY,
+    *,
+    force: bool = False,
+) -> bool:
     """Append the figures of one measurement, made under `where` (a `context`), to the history. A figure that was not measured is None
-    and left out."""
+    and left out. What no commit names is not kept unless `force`: then this says so and returns False."""
+    try:
+        expect_committed(where["commit"])
+    except Uncommitted as reason:
+        if not force:
+            print(f"not kept in the history: {reason}")
+            return False
     measured = {name: asdict(figure) for name, figure in figures.items() if figure is not None}
     line = {"benchmark": benchmark, **where, "figures": measured}
     with history.open("a") as file:
         file.write(json.dumps(line, separators=(",", ":")) + "\n")
+    return True
 
 
 def commit() -> str:
@@ -83,4 +112,4 @@ def commit() -> str:
 
     head = run("rev-parse", "--short", "HEAD") or "unknown"
     ours = (":(exclude)benchmarks/history.jsonl", ":(exclude,glob)benchmarks/**/results/**")
-    return head + ("+changes" if run("status", "--porcelain", "--untracked-files=no", "--", ".", *ours) else "")
+    return head + (CHANGED if run("status", "--porcelain", "--untracked-files=no", "--", ".", *ours) else "")

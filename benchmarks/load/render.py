@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from benchmarks.load.report import OURS, PLAN
+from benchmarks.load.report import OURS, PLAN, faults_not_done, passes
 
 Result = dict[str, Any]
 NOT_MEASURED = "not measured"
@@ -47,7 +47,7 @@ def summary(result: Result) -> str:
     slow = [name for name, row in load["services"].items() if row["latency"] is None or row["latency"]["p95_ms"] > 50]
     out += [
         f"{_mark(not slow)} All services meet 50ms target (P95)" + (f": not {', '.join(slow)}" if slow else ""),
-        _uptime(result["faults"]),
+        *(_uptime(one) for one in passes(result) or [None]),
         f"{_least(result['cache'], PLAN['cache'])} Cache effectiveness: {_percent(result['cache'])}",
         "",
         f"Load: {asked['users']} users, {asked['rate']:g}/s for {asked['seconds']:g} s after {asked['warm_up']:g} s of warm-up, seed {asked['seed']}",
@@ -61,20 +61,22 @@ def summary(result: Result) -> str:
         f"  throughput    {load['throughput']:>12g}/s  target {PLAN['rate']:g}/s  {_least(load['throughput'], 0.99 * PLAN['rate'])}"
         f"   ({load['offered']:g}/s offered)",
         "",
-        f"  {'service':<26}{'requests':>9}{'failed':>8}{'P50':>9}{'P95':>9}{'P99':>9}   target of P95",
+        *_service_rows(load),
+        "",
+        *_kind_rows(load),
     ]
-    for name, row in load["services"].items():
-        of = row["latency"]
-        figures = f"{of['p50_ms']:9.1f}{of['p95_ms']:9.1f}{of['p99_ms']:9.1f}" if of else f"{NOT_MEASURED:>27}"
-        met = _most(of["p95_ms"], row["target_ms"]) if of else _mark(None)
-        out.append(f"  {name:<26}{row['intended']:>9}{row['failed']:>8}{figures}   {row['target_ms']} ms {met}")
     ledger = result["ledger"]
-    out += ["", f"Record: {_kept(result['record'])}", *_fault_lines(result["faults"]), _cost(result)]
+    out += ["", f"Record: {_kept(result['record'])}"]
+    if (result["ramp"] or {}).get("record"):
+        out.append(f"Record of the ramp: {_kept(result['ramp']['record'])}")
+    out += [line for one in passes(result) for line in _fault_lines(one)]
+    out += [f"Fault not done: {name}: {why}" for name, why in faults_not_done(result).items()] + ["", _cost(result)]
     out += [
         f"Ledger: dearest transaction {_sol(ledger['sol_per_transaction'])}"
         + (f" ({ledger['dearest']})" if ledger["dearest"] else "")
         + f"; proposals per hour {ledger['proposals_per_hour'] or NOT_MEASURED}",
         f"Saturation: {_saturation(result['ramp'])}",
+        *([f"The whole run took {result['took_s']:.0f} s"] if result.get("took_s") else []),
         f"Machine: {context['cpu']}, {context['cores']} cores, load average {context['load_before']:.1f} before the run;"
         f" commit {context['commit']}",
         "Score: " + ", ".join(f"{line['name']} {line['points']:g}/{line['weight']:g}" for line in verdict["lines"]),
@@ -85,41 +87,98 @@ def summary(result: Result) -> str:
     return "\n".join(out)
 
 
+def _service_rows(load: Result) -> list[str]:
+    """Each service against the plan's target, which is for all its requests; what it reads and what it writes or works out beside it."""
+    rows = [
+        f"  {'service':<26}{'requests':>9}{'failed':>8}{'P50':>9}{'P95':>9}{'P99':>9}   {'target of P95':<15}{'P95 of reads':>14}{'of writes':>12}"
+    ]
+    for name, row in load["services"].items():
+        of = row["latency"]
+        figures = f"{of['p50_ms']:9.1f}{of['p95_ms']:9.1f}{of['p99_ms']:9.1f}" if of else f"{NOT_MEASURED:>27}"
+        met = f"{row['target_ms']} ms {_most(of['p95_ms'] if of else None, row['target_ms'])}"
+        apart = [(row.get(which) or {}).get("latency") for which in ("reads", "writes")]
+        reads, writes = (f"{one['p95_ms']:.1f}" if one else "—" for one in apart)
+        rows.append(f"  {name:<26}{row['intended']:>9}{row['failed']:>8}{figures}   {met:<15}{reads:>14}{writes:>12}")
+    return rows
+
+
+def _kind_rows(load: Result) -> list[str]:
+    rows = [f"  {'request':<26}{'requests':>9}{'failed':>8}{'P50':>9}{'P95':>9}{'P99':>9}   service"]
+    for kind in load["kinds"]:
+        of = kind["latency"]
+        figures = f"{of['p50_ms']:9.1f}{of['p95_ms']:9.1f}{of['p99_ms']:9.1f}" if of else f"{NOT_MEASURED:>27}"
+        rows.append(f"  {kind['name']:<26}{kind['intended']:>9}{kind['failed']:>8}{figures}   {kind['service']}")
+    return rows
+
+
 def _uptime(faults: Result | None) -> str:
     if faults is None:
         return f"{_mark(None)} Uptime: {NOT_MEASURED} (`--faults`: a load without faults says nothing about it)"
     met = faults["availability"] >= PLAN["success"] and faults["uptime"] >= PLAN["uptime"]
     return (
-        f"{_mark(met)} Uptime under faults as users saw it: {_percent(faults['availability'])} of requests right with one retry"
+        f"{_mark(met)} Uptime under faults{_on(faults)} as users saw it: {_percent(faults['availability'])} of requests right with one retry"
         f" ({_percent(faults['availability_without_retry'])} without), worst service up {_percent(faults['uptime'])} of the seconds"
     )
 
 
+def _on(faults: Result) -> str:
+    database = faults.get("database")
+    return f" on {_DATABASES[database]}" if database else ""
+
+
+_DATABASES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
+
+
 def _kept(kept: Result) -> str:
+    others = "other events" if "by_type" in kept else "drafts, verifications and runs"
+    ballots = (
+        f"; {kept['ballots']} ballots, {len(kept['not_on_ledger'])} not on the ledger" if "ballots" in kept else ""
+    )
     return (
-        f"{kept['acknowledged']} decisions acknowledged, {len(kept['missing'])} missing in the log, {len(kept['different'])} different;"
-        f" the log had them {kept['seconds']:g} s after the load; {kept['made']} drafts, verifications and runs, {len(kept['lost'])} lost"
+        f"{kept['acknowledged']} decisions and {kept['made']} {others} acknowledged, {len(kept['missing'])} missing in the log,"
+        f" {len(kept['different'])} different; the log had them {kept['seconds']:g} s after the load;"
+        f" {len(kept['lost'])} unknown to the service that made them{ballots}"
     )
 
 
-def _fault_lines(faults: Result | None) -> list[str]:
-    if faults is None:
-        return []
+def _fault_lines(faults: Result) -> list[str]:
     rows = [
-        f"  {row['fault']:<32}{row['intended']:>7}{row['failed_without_retry']:>10}{row['failed']:>8}{row['felt_for_s']:>8.1f} s"
+        f"  {row['fault']:<32}{row['intended']:>7}{row['failed_without_retry']:>12}{row['failed']:>8}{row['felt_for_s']:>8.1f} s"
         + (f"   healthy after {row['healthy_after_s']:.2f} s" if row["healthy_after_s"] is not None else "")
         for row in faults["schedule"]
     ]
     return [
         "",
-        f"Faults during {faults['seconds_long']:g} s of load: {faults['intended']} intended = {faults['right']} right + {faults['failed']} failed,"
+        f"Faults{_on(faults)} during {faults['seconds_long']:g} s of load: {faults['intended']} intended = {faults['right']} right + {faults['failed']} failed,"
         f" {faults['retried']} retried once",
-        f"  {'fault':<32}{'sent':>7}{'failed 1st':>10}{'failed':>8}  felt for",
+        f"  {'fault':<32}{'sent':>7}{'failed 1st':>12}{'failed':>8}  felt for",
         *rows,
-        *(f"  not done: {name}: {why}" for name, why in faults["not_done"].items()),
+        *(f"  breaker {line}" for line in _breaker_lines(faults)),
         f"  record: {_kept(faults['record'])}",
-        "",
     ]
+
+
+def _breaker_lines(faults: Result) -> list[str]:
+    """Each time that a breaker opened, under the fault that was going on, until it closed again."""
+    opened: dict[str, Result] = {}
+    closed: list[tuple[Result, float | None]] = []
+    for change in faults.get("breakers", ()):
+        if change["new"] == "closed" and (first := opened.pop(change["breaker"], None)) is not None:
+            closed.append((first, change["at"] - first["at"]))
+        elif change["new"] == "open":
+            opened.setdefault(change["breaker"], change)
+    episodes = [*closed, *((first, None) for first in opened.values())]
+    lines: list[str] = []
+    for first, seconds in sorted(episodes, key=lambda episode: episode[0]["at"]):
+        before = [row for row in faults["schedule"] if row["at"] <= first["at"]]
+        when = (
+            f"{first['at'] - before[-1]['at']:.1f} s into `{before[-1]['fault']}`"
+            if before
+            else "before the first fault"
+        )
+        end = "not seen to close again" if seconds is None else f"closed again {seconds:.1f} s later"
+        lines.append(f"{first['breaker']}: open {when} ({first['reason']}), {end}")
+    return lines
 
 
 def _cost(result: Result) -> str:
@@ -211,7 +270,8 @@ def markdown(result: Result) -> str:
             "",
             "## Faults during the load",
             "",
-            *_fault_tables(result["faults"]),
+            *([line for one in passes(result) for line in _fault_tables(one)] or [f"{NOT_MEASURED.capitalize()} in this run (`--faults`)."]),
+            *(f"- Not done: {name}: {why}." for name, why in faults_not_done(result).items() if passes(result)),
             "",
             "## Ramp to saturation",
             "",
@@ -226,15 +286,12 @@ def markdown(result: Result) -> str:
     )  # fmt: skip
 
 
-def _fault_tables(faults: Result | None) -> list[str]:
-    if faults is None:
-        return [f"{NOT_MEASURED.capitalize()} in this run (`--faults`)."]
+def _fault_tables(faults: Result) -> list[str]:
     rows = [
         f"| {r['fault']} | {r['does']} | {r['at']:.0f} s | {'' if r['healthy_after_s'] is None else format(r['healthy_after_s'], '.2f') + ' s'} "
         f"| {r['intended']} | {r['failed_without_retry']} | {r['failed']} | {r['felt_for_s']:.1f} s | {r['slowest_ms']:.0f} |"
         for r in faults["schedule"]
     ]
-    missing = [f"- Not done: {name}: {why}." for name, why in faults["not_done"].items()]
     return [
         f"{_uptime(faults)}. Clients repeat a request once after a broken connection (0.2 s later) or a 502, 503 or 504 (1 s later), except ballots and "
         f"new runs; {faults['retried']} requests were. Latencies then count until the second answer. Record: {_kept(faults['record'])}.",
@@ -243,8 +300,9 @@ def _fault_tables(faults: Result | None) -> list[str]:
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
         *rows,
         "",
-        *missing,
+        *(f"- Breaker {line}" for line in _breaker_lines(faults)),
         *(f"- {count} first attempts: {what}" for what, count in faults["first_failures"].items()),
+        "",
     ]
 
 
@@ -255,7 +313,7 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 760, 240, 60, 30
 
 def html(result: Result) -> str:
     """One self-contained file: the summary and the plots."""
-    load, ramp, faults = result["load"], result["ramp"], result["faults"]
+    load, ramp, faults, on_postgres = result["load"], result["ramp"], result["faults"], result.get("faults_postgres")
     seconds = load["seconds"]
     services = load["services"]
     plots = [
@@ -297,6 +355,13 @@ def html(result: Result) -> str:
             "Faults: P95 per second, ms",
             _line(
                 [(s["second"], s["p95_ms"]) for s in faults["seconds"]] if faults else [], marks=_fault_marks(faults)
+            ),
+        ),
+        (
+            "Faults on PostgreSQL: right answers per second (one retry)",
+            _line(
+                [(s["second"], s["right"]) for s in on_postgres["seconds"]] if on_postgres else [],
+                marks=_fault_marks(on_postgres),
             ),
         ),
     ]

@@ -12,12 +12,13 @@ from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from random import Random
 from typing import Final, NamedTuple
 
 from benchmarks.load.client import BROKEN, Exchange, Pool
-from benchmarks.load.mix import Check, Exhausted, Kind, Repeatable
+from benchmarks.load.mix import Check, Exhausted, Kind, Repeatable, Then
 
 from acgs1.contracts.topology import SERVICES
 from acgs1.kit.settings import PlatformSettings
@@ -42,7 +43,8 @@ class Planned:
 @dataclass(slots=True)
 class Sample:
     """One request and what came of it. Times are seconds after the start; `failure` is None for a right answer. `first_failure` is what the
-    first attempt failed with, where it failed; without retries the two are the same."""
+    first attempt failed with, where it failed; without retries the two are the same. Of a request that takes several exchanges (`Then`),
+    `sent` is when the first began and `answered` when the last ended."""
 
     kind: int
     intended: float
@@ -111,7 +113,8 @@ async def drive(
 
     Requests intended in the first `warm_up` seconds are sent and checked like the others and marked. With `retry`, a request of a kind that
     may be repeated is sent once more after a broken connection or a 503, and its latency counts until the second answer. Ends at most two
-    attempts after the last intended time. Kinds that run out are left out of the samples.
+    attempts after the last intended time, or when the last of several exchanges (`Then`) is over. Kinds that run out are left out of the
+    samples.
     """
     driver = _Driver(settings, kinds, warm_up, retry=retry)
     random = Random(seed)
@@ -145,13 +148,14 @@ async def drive(
 class _Attempt(Exchange):
     """One attempt at a request."""
 
-    __slots__ = ("check", "driver", "sample", "until")
+    __slots__ = ("check", "driver", "repeatable", "sample", "until")
 
-    def __init__(self, driver: "_Driver", sample: Sample, data: bytes, check: Check) -> None:
+    def __init__(self, driver: "_Driver", sample: Sample, data: bytes, check: Check, *, repeatable: bool) -> None:
         super().__init__(data)
         self.driver = driver
         self.sample = sample
         self.check = check
+        self.repeatable = repeatable
         self.until = time.monotonic() + TIMEOUT_SECONDS
 
     def done(self, status: int, body: bytes, failure: str | None) -> None:
@@ -166,7 +170,8 @@ class _Driver:
         self._loop = asyncio.get_running_loop()
         self._pools = {part.name: Pool(settings.host, settings.port(part.name)) for part in SERVICES}
         self._pool = [self._pools[kind.service] for kind in kinds]
-        self._repeat = [retry and kind.repeatable for kind in kinds]
+        self._repeatable = [kind.repeatable for kind in kinds]
+        self._retry = retry
         self._warm_up = warm_up
         # Not the loop's own clock: uvloop's has steps of a millisecond.
         self.start = time.monotonic()
@@ -180,26 +185,31 @@ class _Driver:
         sample = Sample(request.kind, request.at, request.at < self._warm_up)
         self.samples.append(sample)
         self._open += 1
-        self._attempt(sample, data, check)
+        self._attempt(sample, data, check, repeatable=self._repeatable[request.kind])
 
-    def _attempt(self, sample: Sample, data: bytes, check: Check) -> None:
-        attempt = _Attempt(self, sample, data, check)
+    def _attempt(self, sample: Sample, data: bytes, check: Check, *, repeatable: bool) -> None:
+        attempt = _Attempt(self, sample, data, check, repeatable=repeatable)
         # All wait equally long, so they become late in this order.
         self._waiting.append(attempt)
         self._pool[sample.kind].send(attempt)
 
-    def answered(self, attempt: _Attempt, now: float, status: int, failure: str | None) -> None:
+    def answered(self, attempt: _Attempt, now: float, status: int, outcome: str | Then | None) -> None:
         sample = attempt.sample
+        if sample.sent is None and attempt.sent is not None:
+            sample.sent = attempt.sent - self.start
+        if isinstance(outcome, Then):
+            self._attempt(sample, outcome.data, outcome.check, repeatable=True)
+            return
         if sample.attempts == 1:
-            sample.first_failure = failure
-            sample.sent = None if attempt.sent is None else attempt.sent - self.start
-            if failure is not None and self._repeat[sample.kind] and status in Repeatable:
+            sample.first_failure = outcome
+            if outcome is not None and self._retry and attempt.repeatable and status in Repeatable:
                 sample.attempts = 2
                 pause = RETRY_SECONDS if status == BROKEN else RETRY_AFTER_SECONDS
-                self._loop.call_later(pause, self._attempt, sample, attempt.data, attempt.check)
+                again = partial(self._attempt, sample, attempt.data, attempt.check, repeatable=attempt.repeatable)
+                self._loop.call_later(pause, again)
                 return
         sample.answered = now - self.start
-        sample.failure = failure
+        sample.failure = outcome
         self._open -= 1
         if self._all_sent and not self._open:
             self._finished.set()

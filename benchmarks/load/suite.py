@@ -26,6 +26,8 @@ RAMP_P99_MS: Final = 250.0
 RAMP_NARROW: Final = 2
 """Halvings of the step between the last good rate and the first that was too much."""
 _HIGHEST_RATE: Final = 20_000.0
+_RAMP_MOST_SECONDS: Final = 150.0
+"""No step begins later: the whole measurement is bounded."""
 _RECOVER_SECONDS: Final = 20.0
 
 
@@ -66,14 +68,20 @@ def measure(settings: PlatformSettings, asked: Asked) -> Steady:
     return uvloop.run(_measure(settings, asked))
 
 
-def measure_faults(settings: PlatformSettings, asked: Asked, around: Surroundings) -> dict[str, Any]:
-    """Drive the running system at `settings` while everything that can be taken away here is taken away in turn."""
-    return uvloop.run(_measure_faults(settings, asked, around))
+def measure_faults(
+    settings: PlatformSettings, asked: Asked, around: Surroundings, *, database_only: bool = False
+) -> dict[str, Any]:
+    """Drive the running system at `settings` while everything that can be taken away here is taken away in turn; with `database_only`,
+    what comes out differently on another database."""
+    return uvloop.run(_measure_faults(settings, asked, around, database_only))
 
 
-def conclude(steady: Steady, faulted: dict[str, Any] | None) -> Measured:
-    """The whole result, with its verdict."""
-    result = {**steady.figures, "faults": faulted}
+def conclude(
+    steady: Steady, faulted: dict[str, Any] | None, on_postgres: dict[str, Any] | None = None, took: float | None = None
+) -> Measured:
+    """The whole result, with its verdict. `on_postgres`: the faults that were done to a second system for its database's sake; `took`:
+    seconds of the whole run."""
+    result = {**steady.figures, "faults": faulted, "faults_postgres": on_postgres, "took_s": took}
     result["verdict"] = report.verdict(result)
     return Measured(result, steady.samples, steady.kinds)
 
@@ -142,9 +150,10 @@ def _processor(driven: Driven, used: dict[str, float]) -> dict[str, Any]:
 
 
 async def _ramp(settings: PlatformSettings, asked: Asked, scene: Scene) -> dict[str, Any]:
-    """Offer more and more until less than 99.7 % succeed or the P99 passes 250 ms, then look between the last two rates. Ballots stay out:
-    a member votes once."""
-    kinds = [kind for kind in build(scene, Record()) if kind.name != "ballot"]
+    """Offer more and more until less than 99.7 % succeed or the P99 passes 250 ms, then look between the last two rates; at the end, look
+    for everything that was acknowledged. Ballots stay out: a member votes once."""
+    record, since = Record(), datetime.now(UTC)
+    kinds = [kind for kind in build(scene, record) if kind.name != "ballot"]
     steps: list[dict[str, Any]] = []
 
     async def good_at(rate: float) -> bool:
@@ -164,20 +173,30 @@ async def _ramp(settings: PlatformSettings, asked: Asked, scene: Scene) -> dict[
 
     good, rate = 0.0, asked.rate
     too_much = None
-    while rate <= _HIGHEST_RATE and too_much is None:
+    until = asyncio.get_running_loop().time() + _RAMP_MOST_SECONDS
+
+    def in_time() -> bool:
+        return asyncio.get_running_loop().time() < until
+
+    while rate <= _HIGHEST_RATE and too_much is None and in_time():
         if await good_at(rate):
             good, rate = rate, float(round(rate * RAMP_FACTOR))
         else:
             too_much = rate
     if good and too_much is not None:
         for _ in range(RAMP_NARROW):
+            if not in_time():
+                break
             between = float(round((good + too_much) / 2))
             if await good_at(between):
                 good = between
             else:
                 too_much = between
     ordered = sorted(steps, key=lambda step: step["rate"])
-    return {"steps": ordered, "knee": good or None, "too_much": too_much, "p99_bound_ms": RAMP_P99_MS}
+    print("reading the log: is everything acknowledged in the ramp there?", flush=True)
+    await _recovered(settings)
+    kept = asdict(await record_check.check(scene, since, record))
+    return {"steps": ordered, "knee": good or None, "too_much": too_much, "p99_bound_ms": RAMP_P99_MS, "record": kept}
 
 
 def _step(rate: float, driven: Driven, kinds: Sequence[Kind]) -> dict[str, Any]:
@@ -213,8 +232,10 @@ def _silent(_: int, __: list[Sample]) -> None:
     """The ramp prints a line per step instead."""
 
 
-async def _measure_faults(settings: PlatformSettings, asked: Asked, around: Surroundings) -> dict[str, Any]:
-    schedule_of_faults = faults.faults_for(settings, around)
+async def _measure_faults(
+    settings: PlatformSettings, asked: Asked, around: Surroundings, database_only: bool
+) -> dict[str, Any]:
+    schedule_of_faults = faults.faults_for(settings, around, database_only=database_only)
     seconds = faults.seconds_for(schedule_of_faults)
     print("making the scene for the faults", flush=True)
     scene = await prepare(settings, asked.users, int(BALLOTS_PER_SECOND * (seconds + asked.warm_up)) + 1)
@@ -224,6 +245,7 @@ async def _measure_faults(settings: PlatformSettings, asked: Asked, around: Surr
     print(f"faults: {len(schedule_of_faults)} of them during {seconds:g} s at {asked.rate:g}/s", flush=True)
     # The clock is moved about: entries are looked for from well before.
     since = datetime.now(UTC) - timedelta(seconds=5)
+    watch = faults.BreakerWatch(settings, scene.token)
     doing = asyncio.create_task(faults.carry_out(settings, schedule_of_faults, asked.warm_up))
     try:
         driven = await drive(
@@ -242,10 +264,15 @@ async def _measure_faults(settings: PlatformSettings, asked: Asked, around: Surr
     await _recovered(settings)
     kept = await record_check.check(scene, since, record)
     await close_votes(scene)
+    # What came of the last fault is told with the processes' next reports.
+    await asyncio.sleep(settings.report_seconds + 2.0)
+    breakers = await watch.stop()
     return report.summarise_faults(
         driven.samples,
         kinds,
+        database=asked.database,
         rows=faults.seen(happened, driven.samples),
+        breakers=breakers,
         not_done=around.missing,
         kept=asdict(kept),
         seconds=seconds,

@@ -3,6 +3,7 @@
 Each says why it is not there where it cannot be had on this machine; nothing is imitated.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,8 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
+
+from acgs1.kit.settings import PlatformSettings
 
 _READY_SECONDS: Final = 30.0
 SLOW_WRITES: Final = 60
@@ -97,6 +100,14 @@ class Postgres:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait()
 
+    def pids(self) -> list[int]:
+        """The server's processes."""
+        if self._process is None:
+            return []
+        mine = self._process.pid
+        parents = {int(f.parent.name): _parent(f) for f in Path("/proc").glob("[0-9]*/stat")}
+        return [mine, *(pid for pid, parent in parents.items() if parent == mine)]
+
     def remove(self) -> None:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -106,6 +117,33 @@ class Postgres:
         with suppress(OSError):
             return (self._data / "postmaster.pid").read_text().split()[-1] == "ready"
         return False
+
+
+def _parent(stat: Path) -> int | None:
+    with suppress(OSError):
+        return int(stat.read_text().rpartition(")")[2].split()[1])
+    return None
+
+
+class SlowLedger:
+    """A relay (`relay.py`) between the system and its ledger node, which can hold back every answer."""
+
+    def __init__(self, port: int) -> None:
+        words = [sys.executable, str(Path(__file__).with_name("relay.py")), str(port)]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.environment = {
+            "ACGS_URLS": json.dumps({"ledger": f"http://127.0.0.1:{int(self._process.stdout.readline())}"})
+        }
+
+    def hold_back(self, seconds: float) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{seconds:g}\n")
+        self._process.stdin.flush()
+
+    def remove(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
 
 class SetClock:
@@ -167,11 +205,11 @@ class SlowDisk:
 
 
 class Surroundings:
-    """What could be had; `missing` says what not, and why. `environment` is for the system's processes."""
+    """What could be had; `missing` says what not, and why."""
 
     def __init__(self, folder: Path, database: str) -> None:
         self.missing: dict[str, str] = {}
-        self.environment: dict[str, str] = {}
+        self.ledger: SlowLedger | None = None
         self.redis = self._have("redis gone", Redis)
         self.postgres: Postgres | None = None
         if database == "postgres":
@@ -180,12 +218,14 @@ class Surroundings:
             self.missing["postgresql gone"] = "the databases are SQLite files (`--database postgres`)"
         self.clock = self._have("clock jump", lambda: SetClock(folder))
         self.disk = self._have("disk slow", lambda: SlowDisk(folder))
-        if self.redis is not None:
-            self.environment["ACGS_REDIS_URL"] = self.redis.url
-        if self.postgres is not None:
-            self.environment["ACGS_DATABASE_URL"] = self.postgres.url
-        if self.clock is not None:
-            self.environment |= self.clock.environment
+
+    def environment(self, settings: PlatformSettings) -> dict[str, str]:
+        """For the processes of the system that stands on these."""
+        self.ledger = SlowLedger(settings.port("ledger"))
+        redis = {} if self.redis is None else {"ACGS_REDIS_URL": self.redis.url}
+        database = {} if self.postgres is None else {"ACGS_DATABASE_URL": self.postgres.url}
+        clock = {} if self.clock is None else self.clock.environment
+        return {**redis, **database, **clock, **self.ledger.environment}
 
     def _have(self, fault: str, make: Any) -> Any:
         try:
@@ -195,6 +235,8 @@ class Surroundings:
             return None
 
     def remove(self) -> None:
+        if self.ledger is not None:
+            self.ledger.remove()
         if self.redis is not None:
             self.redis.kill()
         if self.postgres is not None:

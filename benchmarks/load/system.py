@@ -1,14 +1,17 @@
 """The system under load: a running one, or one of its own on a fresh data directory."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from benchmarks.load.electorate import NotEnlarged, enlarge
 
 from acgs1.contracts.topology import PARTS
 from acgs1.kit.settings import PlatformSettings
@@ -39,10 +42,13 @@ def expect_running(settings: PlatformSettings) -> None:
 
 
 @contextmanager
-def own_system(environment: Mapping[str, str] | None = None) -> Generator[PlatformSettings]:
-    """A system on a fresh data directory and free ports, with the airline example governed; stopped and removed at the end.
+def own_system(
+    environment: Callable[[PlatformSettings], Mapping[str, str]] | None = None,
+) -> Generator[PlatformSettings]:
+    """A system on a fresh data directory and free ports, with the airline example governed and members to vote; stopped and removed at the
+    end.
 
-    Its processes get `environment` beside this process's own.
+    Its processes get what `environment` says beside this process's own.
     """
     offset = next((o for o in _OFFSETS if all(holder(part.port + o) is None for part in PARTS)), None)
     if offset is None:
@@ -52,7 +58,7 @@ def own_system(environment: Mapping[str, str] | None = None) -> Generator[Platfo
         log = (Path(home) / "up.log").open("wb")
         process = subprocess.Popen(
             [sys.executable, "-m", "acgs1", "up", "--quiet"],
-            env=_environment(settings) | dict(environment or {}),
+            env=_environment(settings) | dict(environment(settings) if environment else {}),
             stdout=log,
             stderr=log,
         )
@@ -63,6 +69,10 @@ def own_system(environment: Mapping[str, str] | None = None) -> Generator[Platfo
                     raise NotReady(f"the system did not start: {(Path(home) / 'up.log').read_text()[-1500:]}")
                 time.sleep(0.1)
             govern_the_example(settings)
+            try:
+                asyncio.run(enlarge(settings))
+            except NotEnlarged as reason:
+                raise NotReady(str(reason)) from reason
             yield settings
         finally:
             process.send_signal(signal.SIGTERM)

@@ -29,7 +29,7 @@ def _load(file: Path) -> dict[str, Any] | None:
 
 def _context(result: dict[str, Any]) -> str:
     about: dict[str, Any] = result.get("context") or result["machine"]
-    cores, load, commit = about["cores"], about["load_before"], about["commit"][:12]
+    cores, load, commit = about["cores"], about["load_before"], about["commit"]
     return f"{cores} cores, load {load:.1f} before it began, Python {about['python']}, commit `{commit}`, seed {about['seed']}."
 
 

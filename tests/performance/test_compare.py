@@ -62,6 +62,31 @@ def test_a_figure_that_was_not_measured_is_left_out(tmp_path: Path):
     assert list(line["figures"]) == ["P95"]
 
 
+def test_a_source_that_no_commit_names_is_kept_only_by_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = history(tmp_path, ("aaa", 100))
+    where = {**MACHINE, "commit": "aaa+changes"}
+    assert not record.keep("load", where, {"P95": record.lower(1, "ms")}, file)
+    assert "commit first" in capsys.readouterr().out
+    assert len(compare.read(file)) == 1
+    assert record.keep("load", where, {"P95": record.lower(1, "ms")}, file, force=True)
+    assert len(compare.read(file)) == 2
+
+
+def test_without_names_only_results_that_a_commit_names_are_compared(tmp_path: Path):
+    file = history(tmp_path, ("aaa", 100), ("bbb", 200))
+    for commit, value in (("bbb+changes", 1), ("ccc+changes", 2)):
+        record.keep("load", {**MACHINE, "commit": commit}, {"P95": record.lower(value, "ms")}, file, force=True)
+    (change,) = changes(file)
+    assert (change.old, change.new) == (100, 200)
+    (named,) = changes(file, "aaa", "ccc+changes")
+    assert (named.old, named.new) == (100, 2)
+
+
+def test_what_is_compared_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    compare.main(["--history", str(history(tmp_path, ("aaa", 100), ("bbb", 200)))])
+    assert "load: aaa -> bbb (seed 1)" in capsys.readouterr().out
+
+
 def test_the_exit_status_says_whether_a_figure_became_worse(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     file = history(tmp_path, ("aaa", 100))
     assert compare.main(["--history", str(file)]) == 2
