@@ -41,7 +41,8 @@ class TransactionExpiredError(LedgerError):
 
 
 class TransactionUncertainError(LedgerUnavailableError):
-    """The node became unreachable after the transaction was handed over: it may or may not have landed.
+    """After the transaction was handed over the node became unreachable, or told nothing certain while it could have: it may
+    or may not have landed.
 
     `signature` tells: ask for its status before doing anything again.
     """
