@@ -7,7 +7,7 @@ an error of the program is a `ProgramError` with the program's name for it.
 from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from solders.instruction import Instruction
 from solders.keypair import Keypair
@@ -26,9 +26,15 @@ from acgs1.ledger.accounts import (
     build,
 )
 from acgs1.ledger.base58 import b58encode
-from acgs1.ledger.errors import AccountMissingError, LedgerError, ProgramError
+from acgs1.ledger.errors import (
+    AccountMissingError,
+    LedgerError,
+    LedgerUnavailableError,
+    ProgramError,
+    RpcFailureError,
+)
 from acgs1.ledger.events import LedgerEvent, ProposalCreated
-from acgs1.ledger.feed import EventFeed, EventPage
+from acgs1.ledger.feed import MIN_CONTEXT_SLOT_NOT_REACHED, EventFeed, EventPage, slot_of
 from acgs1.ledger.idl import Idl
 from acgs1.ledger.instructions import (
     Authorities,
@@ -78,8 +84,24 @@ class LandedTransaction:
     units: int
 
 
+@dataclass(frozen=True, slots=True)
+class Registers:
+    """The program's accounts as they were at one moment. Each register is in the order of its `list_` method."""
+
+    governance: Governance | None
+    members: tuple[Member, ...]
+    proposals: tuple[Proposal, ...]
+    emergencies: tuple[Emergency, ...]
+
+
 AccountReader = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 """One account by its address, as the node tells it."""
+
+
+class _Row(NamedTuple):
+    address: str
+    kind: str
+    values: Mapping[str, Any]
 
 
 class LedgerClient:
@@ -214,19 +236,46 @@ class LedgerClient:
             return None
         return build(kind, decoded[1], **extra)
 
-    async def _all(self, kind: type[T], *, with_address: bool = False) -> list[T]:
-        discriminator = self.idl.account_discriminator(kind.__name__)
-        config = {
-            "encoding": "base64",
-            "commitment": self.commitment,
-            "filters": [{"memcmp": {"offset": 0, "bytes": b58encode(discriminator)}}],
-        }
-        found: list[T] = []
-        for row in await self.rpc.read("getProgramAccounts", str(self.program), config):
+    async def _all(self, kind: type[T]) -> list[T]:
+        discriminator = b58encode(self.idl.account_discriminator(kind.__name__))
+        rows = await self._rows({"filters": [{"memcmp": {"offset": 0, "bytes": discriminator}}]})
+        return self._of(kind, rows)
+
+    async def _rows(self, config: Mapping[str, object]) -> "list[_Row]":
+        """The accounts of the program: address, kind and fields."""
+        found: list[_Row] = []
+        common = {"encoding": "base64", "commitment": self.commitment}
+        for row in await self.rpc.read("getProgramAccounts", str(self.program), {**common, **config}):
             decoded = self.idl.decode_account(b64decode(row["account"]["data"][0]))
             if decoded is not None:
-                found.append(build(kind, decoded[1], **({"address": row["pubkey"]} if with_address else {})))
+                found.append(_Row(row["pubkey"], *decoded))
         return found
+
+    @staticmethod
+    def _of(kind: type[T], rows: "Sequence[_Row]") -> list[T]:
+        return [
+            build(kind, row.values, **({"address": row.address} if hasattr(kind, "address") else {}))
+            for row in rows
+            if row.kind == kind.__name__
+        ]
+
+    async def registers(self, cursor: str | None = None) -> Registers:
+        """Governance, members, proposals and emergency actions in one answer, no older than `cursor` of `events_since`.
+
+        What is not among them has been closed by then. Raises LedgerUnavailableError where the endpoint has not got so far.
+        """
+        try:
+            rows = await self._rows({"minContextSlot": slot_of(cursor)})
+        except RpcFailureError as error:
+            if error.rpc_code == MIN_CONTEXT_SLOT_NOT_REACHED:
+                raise LedgerUnavailableError(f"`{self.rpc.url}` has not reached the cursor `{cursor}` yet") from error
+            raise
+        return Registers(
+            governance=next(iter(self._of(Governance, rows)), None),
+            members=tuple(sorted(self._of(Member, rows), key=lambda m: m.slot)),
+            proposals=tuple(sorted(self._of(Proposal, rows), key=lambda p: p.index)),
+            emergencies=tuple(sorted(self._of(Emergency, rows), key=lambda e: e.index)),
+        )
 
     async def get_governance(self) -> Governance | None:
         """The governance account; None before `initialize`."""
@@ -260,7 +309,7 @@ class LedgerClient:
 
     async def list_proposals(self) -> list[Proposal]:
         """By index; closed ones are gone (their events stay)."""
-        return sorted(await self._all(Proposal, with_address=True), key=lambda p: p.index)
+        return sorted(await self._all(Proposal), key=lambda p: p.index)
 
     async def get_attestation(self, certificate_hash: str) -> Attestation | None:
         return await self._one(Attestation, self.build.at.attestation(certificate_hash))
@@ -278,7 +327,7 @@ class LedgerClient:
 
     async def list_emergencies(self) -> list[Emergency]:
         """By index."""
-        return sorted(await self._all(Emergency, with_address=True), key=lambda e: e.index)
+        return sorted(await self._all(Emergency), key=lambda e: e.index)
 
     async def get_anchor(self) -> LogAnchor | None:
         """The anchored root; None before `initialize`."""

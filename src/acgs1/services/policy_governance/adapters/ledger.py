@@ -57,6 +57,7 @@ from acgs1.services.policy_governance.domain import (
     Opened,
     Snapshot,
     Unsigned,
+    in_effect,
 )
 from acgs1.services.policy_governance.errors import (
     CursorLost,
@@ -137,8 +138,8 @@ class SolanaGovernance:
             events.append(Happened(event.signature, event.slot, event.position, kind, data))
         return Chapter(tuple(events), page.cursor, page.caught_up)
 
-    async def snapshot(self) -> Snapshot:
-        return await self._guarded(self._snapshot)
+    async def snapshot(self, cursor: str | None) -> Snapshot:
+        return await self._guarded(lambda: self._snapshot(cursor))
 
     async def principles(self) -> dict[str, int]:
         async def read() -> dict[str, int]:
@@ -282,13 +283,7 @@ class SolanaGovernance:
         async def read() -> Emergencies:
             if await self._client.get_governance() is None:
                 return Emergencies()
-            at = int(now.astimezone(UTC).timestamp())
-            active = [e for e in await self._client.list_emergencies() if e.in_effect(at)]
-            return Emergencies(
-                suspended=frozenset(e.target for e in active if e.kind == "suspend_policy"),
-                revoked=frozenset(e.target for e in active if e.kind == "revoke_agent"),
-                frozen=any(e.kind == "freeze_activation" for e in active),
-            )
+            return in_effect([_emergency(e) for e in await self._client.list_emergencies()], now)
 
         return await self._guarded(read)
 
@@ -345,18 +340,21 @@ class SolanaGovernance:
             case _:
                 raise LedgerConflict(f"`{change.change}` is carried out by `enact`")
 
-    async def _snapshot(self) -> Snapshot:
-        state = await self._client.governance()
+    async def _snapshot(self, cursor: str | None) -> Snapshot:
+        found = await self._client.registers(cursor)
+        state = found.governance
+        if state is None:
+            raise AccountMissingError(f"program `{self._client.program}` is not initialised")
         members = [
             Member(user_id=None, wallet=m.wallet, weight=m.weight if m.active else 0, index=m.slot)
-            for m in await self._client.list_members()
+            for m in found.members
         ]
         return Snapshot(
             constitution_hash=state.constitution_hash if state.ratified else None,
             constitution_version=state.constitution_version,
             members=tuple(members),
-            proposals=tuple(dataclasses.asdict(p) for p in await self._client.list_proposals()),
-            emergencies=tuple(_emergency(e) for e in await self._client.list_emergencies()),
+            proposals=tuple(dataclasses.asdict(p) for p in found.proposals),
+            emergencies=tuple(_emergency(e) for e in found.emergencies),
         )
 
     async def _state(self) -> GovernanceState:
