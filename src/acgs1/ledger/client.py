@@ -7,7 +7,7 @@ an error of the program is a `ProgramError` with the program's name for it.
 from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 from solders.instruction import Instruction
 from solders.keypair import Keypair
@@ -32,6 +32,7 @@ from acgs1.ledger.errors import (
     LedgerUnavailableError,
     ProgramError,
     RpcFailureError,
+    UnfundedError,
 )
 from acgs1.ledger.events import LedgerEvent, ProposalCreated
 from acgs1.ledger.feed import MIN_CONTEXT_SLOT_NOT_REACHED, EventFeed, EventPage, slot_of
@@ -55,11 +56,15 @@ from acgs1.ledger.transactions import PRIORITY_CAP, Receipt, Sender, UnsignedTra
 if TYPE_CHECKING:
     import httpx
 
+    from acgs1.kit.settings import PlatformSettings
+
 T = TypeVar("T")
 
 # A proposal's index is taken when its transaction lands: somebody else may have taken it in between.
 _INDEX_ATTEMPTS: Final = 8
 _INDEX_TAKEN: Final = ("InvalidPda", "AlreadyExists")
+# What getGenesisHash says on mainnet-beta, the one cluster without requestAirdrop.
+MAINNET_GENESIS: Final = "5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +120,14 @@ class LedgerClient:
         commitment: str = "confirmed",
         priority_percentile: int | None = None,
         priority_cap: int = PRIORITY_CAP,
+        faucet: Literal["auto", "on", "off"] = "auto",
         timeout: float = 10.0,
         clock: Clock | None = None,
         http: "httpx.AsyncClient | None" = None,
     ) -> None:
         """`program_id`: where the program is deployed; default: where the embedded node has it. `timeout`: seconds for one
         request. `priority_percentile`: offer that percentile of recent fees (public clusters), at most `priority_cap`
-        micro-lamports a compute unit.
+        micro-lamports a compute unit. `faucet`: whether `ensure_funded` may ask one; `auto`: not on mainnet.
 
         Raises LedgerError where the package was built without the program, ValueError for a program id that is no address.
         """
@@ -134,6 +140,7 @@ class LedgerClient:
         self.build = Instructions(self.program, idl)
         self.commitment = commitment
         self.rpc = JsonRpc(url, timeout=timeout, http=http)
+        self._faucet = faucet
         self._reader: AccountReader = self._account
         self._sender = Sender(
             self.rpc,
@@ -201,10 +208,24 @@ class LedgerClient:
         return signature
 
     async def ensure_funded(self, address: Pubkey, minimum: int, top_up_to: int) -> None:
-        """Have at least `minimum` lamports there, asking the faucet for the difference to `top_up_to` if need be."""
+        """Have at least `minimum` lamports there, asking the faucet for the difference to `top_up_to` if need be.
+
+        Raises UnfundedError where there is less and no faucet.
+        """
         have = await self.balance(address)
-        if have < minimum:
-            await self.airdrop(address, top_up_to - have)
+        if have >= minimum:
+            return
+        if not await self._has_faucet():
+            raise UnfundedError(
+                f"`{address}` has {have} lamports and needs {minimum} at least; `{self.rpc.url}` has no faucet: send some there"
+            )
+        await self.airdrop(address, top_up_to - have)
+
+    async def _has_faucet(self) -> bool:
+        if self._faucet == "auto":
+            mainnet = await self.rpc.read("getGenesisHash") == MAINNET_GENESIS
+            self._faucet = "off" if mainnet else "on"
+        return self._faucet == "on"
 
     # -- reading ----------------------------------------------------------------------------------------------
 
@@ -596,3 +617,20 @@ class LedgerClient:
     def emergency_ratification_hash(self, index: int) -> str:
         """The content hash of a proposal that confirms (or, rejected, ends) emergency action `index`."""
         return bytes(self.build.at.emergency(index)).hex()
+
+
+def ledger_client(
+    settings: "PlatformSettings", *, url: str | None = None, program_id: str | None = None, clock: Clock | None = None
+) -> LedgerClient:
+    """The client of this installation's ledger: endpoint, program, fees and faucet as `settings` have them.
+
+    `url` and `program_id` take the place of theirs. Raises as `LedgerClient` does.
+    """
+    return LedgerClient(
+        url or settings.url("ledger"),
+        program_id=program_id or settings.ledger_program_id,
+        priority_percentile=settings.ledger_priority_percentile,
+        priority_cap=settings.ledger_priority_cap,
+        faucet=settings.ledger_faucet,
+        clock=clock,
+    )

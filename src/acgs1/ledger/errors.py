@@ -82,6 +82,13 @@ class ProgramError(TransactionFailedError):
         self.code = f"ledger_{snake_case(name)}"  # pyright: ignore[reportAttributeAccessIssue]
 
 
+class UnfundedError(LedgerError):
+    """An account has too little SOL for what it has to pay, and the cluster has no faucet: somebody has to send some."""
+
+    code: ClassVar[str] = "ledger_unfunded"
+    title: ClassVar[str] = "An account has too little SOL"
+
+
 class AccountMissingError(LedgerError):
     """There is no such account on the ledger (yet)."""
 

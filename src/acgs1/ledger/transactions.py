@@ -53,7 +53,7 @@ _EXCESSES: Final = 1 << 17
 _EXCESS_UNITS: Final = 1 << 10
 # What getRecentPrioritizationFees takes at most.
 _FEE_ACCOUNTS: Final = 128
-# Micro-lamports a compute unit: 0.000012 SOL for a transaction of 60,000 units.
+# As `PlatformSettings.ledger_priority_cap`.
 PRIORITY_CAP: Final = 200_000
 _POLL_FIRST, _POLL_MAX = 0.05, 1.0
 _RESEND_SECONDS: Final = 2.0

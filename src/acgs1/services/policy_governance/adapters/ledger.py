@@ -45,6 +45,7 @@ from acgs1.ledger.errors import (
     LedgerUnavailableError,
     TransactionExpiredError,
     TransactionFailedError,
+    UnfundedError,
 )
 from acgs1.ledger.events import Initialized, Ratified
 from acgs1.ledger.instructions import Authorities, Parameters, reference
@@ -465,7 +466,13 @@ class SolanaGovernance:
         async with self._breaker:
             try:
                 yield
-            except (TransactionFailedError, CursorLostError, LedgerConflict, TransactionExpired) as error:
+            except (
+                TransactionFailedError,
+                CursorLostError,
+                LedgerConflict,
+                TransactionExpired,
+                UnfundedError,
+            ) as error:
                 refusal = error
         if refusal is not None:
             raise refusal
