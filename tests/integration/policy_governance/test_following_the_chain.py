@@ -339,3 +339,32 @@ async def test_an_action_that_no_vote_confirmed_ends_while_the_ledger_is_away_an
     chamber.ledger.events = gone  # type: ignore[method-assign]
     chamber.clock.advance(10**7)
     assert chamber.point.emergencies.revoked
+
+
+async def test_those_who_ask_at_once_are_answered_by_one_look(chamber: Chamber):
+    await chamber.found(ines=3, jonas=2)
+    heard, looks = chamber.ledger.events, 0
+
+    async def counted(cursor: str | None) -> Chapter:
+        nonlocal looks
+        looks += 1
+        return await heard(cursor)
+
+    chamber.ledger.events = counted  # type: ignore[method-assign]
+    await asyncio.gather(*(chamber.chronicle.catch_up() for _ in range(8)))
+    assert looks == 2, "the one that was under way, and one for all who came meanwhile"
+    looks = 0
+    proposal = await chamber.proposed("ines", await chamber.built())
+    await asyncio.gather(*(chamber.ballots(proposal, **{name: "for"}) for name in ("ines", "jonas")))
+    assert (await chamber.voting.proposal(proposal.id)).for_weight == 5, "and each has seen its own"
+
+
+async def test_who_asks_while_a_look_fails_is_not_told_that_all_is_well(chamber: Chamber):
+    await chamber.found(ines=3)
+
+    async def gone(_: object) -> Chapter:
+        raise DependencyUnavailable("`ledger` is not available")
+
+    chamber.ledger.events = gone  # type: ignore[method-assign]
+    answers = await asyncio.gather(*(chamber.chronicle.catch_up() for _ in range(3)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [DependencyUnavailable] * 3

@@ -54,14 +54,24 @@ class Chronicle:
         self._ledger = ledger
         self._clock = clock
         self._lock = asyncio.Lock()
+        self._asked = self._answered = 0
         self._reconcile = True
 
     async def catch_up(self) -> None:
-        """Take in all that has happened up to now. Raises the ledger's errors; what was taken in by then stays."""
+        """Take in all that has happened up to now. Raises the ledger's errors; what was taken in by then stays.
+
+        Whoever asks while the ledger is being followed waits for the next look, which answers all of them at once.
+        """
+        self._asked += 1
+        mine = self._asked
         async with self._lock:
+            if self._answered >= mine:
+                return
+            answering = self._asked
             while True:
                 async with self._store.reading() as records:
                     position = await records.position()
+                    acting = await records.emergencies(acting=True)
                 try:
                     chapter = await self._ledger.events(position.cursor)
                 except CursorLost as error:
@@ -79,9 +89,10 @@ class Chronicle:
                         await records.keep_position(_at(await records.position(), chapter.cursor))
                 if chapter.caught_up:
                     break
-            await self._let_lapse()
+            await self._let_lapse(acting)
             if self._reconcile:
                 self._reconcile = not await self._compare()
+            self._answered = answering
 
     async def emergencies(self) -> list[Emergency]:
         """The actions that have not ended, as far as the ledger has been followed; some may have run out of time."""
@@ -330,11 +341,9 @@ class Chronicle:
             await records.keep_position(_at(known, None) if same else fresh)
         self._reconcile = True
 
-    async def _let_lapse(self) -> None:
+    async def _let_lapse(self, acting: list[Emergency]) -> None:
         """Write down which actions have run out of time; only after the ledger was heard, for a vote may have confirmed them."""
         now = self._clock.now()
-        async with self._store.reading() as records:
-            acting = await records.emergencies(acting=True)
         if all(is_acting(action, now) for action in acting):
             return
         async with self._store.transaction() as records:
