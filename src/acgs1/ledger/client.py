@@ -335,6 +335,10 @@ class LedgerClient:
     async def get_attestation(self, certificate_hash: str) -> Attestation | None:
         return await self._one(Attestation, self.build.at.attestation(certificate_hash))
 
+    async def list_attestations(self) -> list[Attestation]:
+        """In the order in which they were made."""
+        return sorted(await self._all(Attestation), key=lambda a: (a.attested_at, a.certificate_hash))
+
     async def get_policy(self, content_hash: str) -> Policy | None:
         return await self._one(Policy, self.build.at.policy(content_hash))
 
