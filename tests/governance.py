@@ -295,7 +295,7 @@ class FakeLedger:
         assert act == "vote"
         return self.cast(wallet, self.intents[proposal_id].index, choice)
 
-    async def snapshot(self) -> Snapshot:
+    async def snapshot(self, cursor: str | None) -> Snapshot:
         self._here()
         members = (Member(user_id=None, wallet=w, weight=n, index=i) for i, (w, n) in enumerate(self.weights.items()))
         in_force = self.constitution
@@ -309,7 +309,7 @@ class FakeLedger:
 
     async def emergencies(self, now: datetime) -> Emergencies:
         self._here()
-        return in_effect(self.actions)
+        return in_effect(self.actions, now)
 
     async def emergency(self, kind: str, target: str | None, reason: str, seconds: int) -> int:
         self._here()

@@ -283,14 +283,14 @@ def _hand_on(
     role: str, keypair: Path | None, act: "Callable[[LedgerClient, Keypair], Coroutine[None, None, Receipt]]"
 ) -> None:
     from acgs1.core.errors import DomainError
-    from acgs1.ledger.client import LedgerClient
+    from acgs1.ledger.client import ledger_client
     from acgs1.ledger.keys import load_keypair
 
     settings = PlatformSettings()
 
     async def send() -> None:
         key = load_keypair(keypair or Home(settings.home).keys("ledger") / f"{role}.json")
-        async with LedgerClient(settings.url("ledger")) as client:
+        async with ledger_client(settings) as client:
             await client.ensure_funded(key.pubkey(), 10_000_000, 1_000_000_000)
             click.echo((await act(client, key)).signature)
 

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -42,23 +42,25 @@ def _own_node() -> str:
     show_default="this installation's node",
     help="JSON-RPC endpoint.",
 )
-@click.option(
-    "--program", envvar="ACGS_LEDGER_PROGRAM_ID", help="Program id (default: where the embedded node has it)."
-)
+@click.option("--program", help="Program id (default: ACGS_LEDGER_PROGRAM_ID, else where the embedded node has it).")
 @click.pass_context
 def ledger(context: click.Context, url: str, program: str | None) -> None:
     """The governance program and the ledger it runs on."""
     context.obj = (url, program)
 
 
-def _run(context: click.Context, work: "Callable[[LedgerClient], Awaitable[T]]") -> T:
-    from acgs1.ledger.client import LedgerClient
+def _run(
+    context: click.Context, work: "Callable[[LedgerClient], Awaitable[T]]", fees: Mapping[str, int] | None = None
+) -> T:
+    from acgs1.kit.settings import PlatformSettings
+    from acgs1.ledger.client import ledger_client
     from acgs1.ledger.errors import LedgerError
 
     url, program = context.obj
 
     async def go() -> T:
-        async with LedgerClient(url, program_id=program) as client:
+        settings = PlatformSettings().model_copy(update=fees or {})
+        async with ledger_client(settings, url=url, program_id=program) as client:
             return await work(client)
 
     try:
@@ -109,7 +111,10 @@ def airdrop(context: click.Context, address: str, sol: Decimal) -> None:
 
 
 @ledger.command()
-@click.argument("what", type=click.Choice(["principles", "members", "proposals", "policies", "emergencies", "events"]))
+@click.argument(
+    "what",
+    type=click.Choice(["principles", "members", "proposals", "policies", "attestations", "emergencies", "events"]),
+)
 @click.pass_context
 def show(context: click.Context, what: str) -> None:
     """A register as the ledger has it, as JSON."""
@@ -125,6 +130,7 @@ def show(context: click.Context, what: str) -> None:
             "members": client.list_members,
             "proposals": client.list_proposals,
             "policies": client.list_policies,
+            "attestations": client.list_attestations,
             "emergencies": client.list_emergencies,
         }  # pyright: ignore[reportAssignmentType]
         rows: list[dict[str, object]] = []
@@ -167,10 +173,38 @@ def verify(context: click.Context) -> None:
 @click.option(
     "--program-keypair", type=click.Path(path_type=Path), required=True, help="Keypair file of the program's address."
 )
+@click.option(
+    "--priority-percentile",
+    type=click.IntRange(0, 100),
+    help="Offer this percentile of recent priority fees (default: ACGS_LEDGER_PRIORITY_PERCENTILE, else none).",
+)
+@click.option(
+    "--priority-cap",
+    type=click.IntRange(min=0),
+    help="Micro-lamports a compute unit to offer at most (default: ACGS_LEDGER_PRIORITY_CAP).",
+)
+@click.option(
+    "--abandon",
+    "abandoned",
+    is_flag=True,
+    help="Give up a deployment that was cut off; the rent of its buffer comes back.",
+)
 @click.pass_context
-def deploy(context: click.Context, payer: Path, program_keypair: Path) -> None:
-    """Deploy the shipped program through the upgradeable loader at the address of a keypair."""
-    from acgs1.ledger.deployment import deploy_program
+def deploy(
+    context: click.Context,
+    payer: Path,
+    program_keypair: Path,
+    priority_percentile: int | None,
+    priority_cap: int | None,
+    abandoned: bool,
+) -> None:
+    """Deploy the shipped program through the upgradeable loader at the address of a keypair, or upgrade the one there.
+
+    Repeat a deployment that was cut off: it goes on where it stopped. The key of its buffer is in the data directory until it is done.
+    """
+    from acgs1.kit.home import Home
+    from acgs1.kit.settings import PlatformSettings
+    from acgs1.ledger.deployment import abandon, deploy_program
     from acgs1.ledger.keys import load_keypair, load_or_create_keypair
     from acgs1.ledger.program import shipped
 
@@ -179,7 +213,15 @@ def deploy(context: click.Context, payer: Path, program_keypair: Path) -> None:
         raise click.ClickException("the ledger program is not in this installation")
 
     async def work(client: "LedgerClient") -> str:
-        address = load_or_create_keypair(program_keypair)
-        return await deploy_program(client, load_keypair(payer), address, program.elf)
+        address, paying = load_or_create_keypair(program_keypair), load_keypair(payer)
+        key_file = Home(PlatformSettings().home).keys("ledger") / f"buffer-{address.pubkey()}.json"
+        buffer = load_or_create_keypair(key_file)
+        if abandoned:
+            done = f"{await abandon(client, paying, buffer.pubkey())} lamports came back"
+        else:
+            done = await deploy_program(client, paying, address, program.elf, buffer)
+        key_file.unlink()  # the account is gone, so the key is of no use any more
+        return done
 
-    click.echo(_run(context, work))
+    fees = {"ledger_priority_percentile": priority_percentile, "ledger_priority_cap": priority_cap}
+    click.echo(_run(context, work, {name: value for name, value in fees.items() if value is not None}))

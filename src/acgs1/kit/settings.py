@@ -41,6 +41,14 @@ class PlatformSettings(BaseSettings):
     """Share of the traces beginning here that is recorded; failures always are."""
     otlp_endpoint: str | None = None
     """`http://collector:4318/v1/traces`: also send the spans there (OTLP over HTTP, protobuf)."""
+    ledger_program_id: Annotated[str, Field(pattern=r"^[1-9A-HJ-NP-Za-km-z]{32,44}$")] | None = None
+    """The address of the governance program. Without it, where the embedded node has it."""
+    ledger_priority_percentile: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Offer this percentile of the priority fees lately paid for the same accounts; for public clusters. Without it none is offered."""
+    ledger_priority_cap: Annotated[int, Field(ge=0)] = 200_000
+    """Never offer more than this, in micro-lamports a compute unit: by default 0.000012 SOL for a transaction of 60,000 units."""
+    ledger_faucet: Literal["auto", "on", "off"] = "auto"
+    """Whether accounts that run low ask the ledger's faucet. `auto`: everywhere but on Solana's mainnet, which has none."""
     report_seconds: Annotated[float, Field(gt=0, le=300)] = 5.0
     """How often every process reports to the monitor."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024

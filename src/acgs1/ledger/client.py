@@ -7,7 +7,7 @@ an error of the program is a `ProgramError` with the program's name for it.
 from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 from solders.instruction import Instruction
 from solders.keypair import Keypair
@@ -26,9 +26,16 @@ from acgs1.ledger.accounts import (
     build,
 )
 from acgs1.ledger.base58 import b58encode
-from acgs1.ledger.errors import AccountMissingError, LedgerError, ProgramError
+from acgs1.ledger.errors import (
+    AccountMissingError,
+    LedgerError,
+    LedgerUnavailableError,
+    ProgramError,
+    RpcFailureError,
+    UnfundedError,
+)
 from acgs1.ledger.events import LedgerEvent, ProposalCreated
-from acgs1.ledger.feed import EventFeed, EventPage
+from acgs1.ledger.feed import MIN_CONTEXT_SLOT_NOT_REACHED, EventFeed, EventPage, slot_of
 from acgs1.ledger.idl import Idl
 from acgs1.ledger.instructions import (
     Authorities,
@@ -49,11 +56,15 @@ from acgs1.ledger.transactions import PRIORITY_CAP, Receipt, Sender, UnsignedTra
 if TYPE_CHECKING:
     import httpx
 
+    from acgs1.kit.settings import PlatformSettings
+
 T = TypeVar("T")
 
 # A proposal's index is taken when its transaction lands: somebody else may have taken it in between.
 _INDEX_ATTEMPTS: Final = 8
 _INDEX_TAKEN: Final = ("InvalidPda", "AlreadyExists")
+# What getGenesisHash says on mainnet-beta, the one cluster without requestAirdrop.
+MAINNET_GENESIS: Final = "5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +89,24 @@ class LandedTransaction:
     units: int
 
 
+@dataclass(frozen=True, slots=True)
+class Registers:
+    """The program's accounts as they were at one moment. Each register is in the order of its `list_` method."""
+
+    governance: Governance | None
+    members: tuple[Member, ...]
+    proposals: tuple[Proposal, ...]
+    emergencies: tuple[Emergency, ...]
+
+
 AccountReader = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 """One account by its address, as the node tells it."""
+
+
+class _Row(NamedTuple):
+    address: str
+    kind: str
+    values: Mapping[str, Any]
 
 
 class LedgerClient:
@@ -93,13 +120,14 @@ class LedgerClient:
         commitment: str = "confirmed",
         priority_percentile: int | None = None,
         priority_cap: int = PRIORITY_CAP,
+        faucet: Literal["auto", "on", "off"] = "auto",
         timeout: float = 10.0,
         clock: Clock | None = None,
         http: "httpx.AsyncClient | None" = None,
     ) -> None:
         """`program_id`: where the program is deployed; default: where the embedded node has it. `timeout`: seconds for one
         request. `priority_percentile`: offer that percentile of recent fees (public clusters), at most `priority_cap`
-        micro-lamports a compute unit.
+        micro-lamports a compute unit. `faucet`: whether `ensure_funded` may ask one; `auto`: not on mainnet.
 
         Raises LedgerError where the package was built without the program, ValueError for a program id that is no address.
         """
@@ -112,6 +140,7 @@ class LedgerClient:
         self.build = Instructions(self.program, idl)
         self.commitment = commitment
         self.rpc = JsonRpc(url, timeout=timeout, http=http)
+        self._faucet = faucet
         self._reader: AccountReader = self._account
         self._sender = Sender(
             self.rpc,
@@ -179,10 +208,24 @@ class LedgerClient:
         return signature
 
     async def ensure_funded(self, address: Pubkey, minimum: int, top_up_to: int) -> None:
-        """Have at least `minimum` lamports there, asking the faucet for the difference to `top_up_to` if need be."""
+        """Have at least `minimum` lamports there, asking the faucet for the difference to `top_up_to` if need be.
+
+        Raises UnfundedError where there is less and no faucet.
+        """
         have = await self.balance(address)
-        if have < minimum:
-            await self.airdrop(address, top_up_to - have)
+        if have >= minimum:
+            return
+        if not await self._has_faucet():
+            raise UnfundedError(
+                f"`{address}` has {have} lamports and needs {minimum} at least; `{self.rpc.url}` has no faucet: send some there"
+            )
+        await self.airdrop(address, top_up_to - have)
+
+    async def _has_faucet(self) -> bool:
+        if self._faucet == "auto":
+            mainnet = await self.rpc.read("getGenesisHash") == MAINNET_GENESIS
+            self._faucet = "off" if mainnet else "on"
+        return self._faucet == "on"
 
     # -- reading ----------------------------------------------------------------------------------------------
 
@@ -214,19 +257,46 @@ class LedgerClient:
             return None
         return build(kind, decoded[1], **extra)
 
-    async def _all(self, kind: type[T], *, with_address: bool = False) -> list[T]:
-        discriminator = self.idl.account_discriminator(kind.__name__)
-        config = {
-            "encoding": "base64",
-            "commitment": self.commitment,
-            "filters": [{"memcmp": {"offset": 0, "bytes": b58encode(discriminator)}}],
-        }
-        found: list[T] = []
-        for row in await self.rpc.read("getProgramAccounts", str(self.program), config):
+    async def _all(self, kind: type[T]) -> list[T]:
+        discriminator = b58encode(self.idl.account_discriminator(kind.__name__))
+        rows = await self._rows({"filters": [{"memcmp": {"offset": 0, "bytes": discriminator}}]})
+        return self._of(kind, rows)
+
+    async def _rows(self, config: Mapping[str, object]) -> "list[_Row]":
+        """The accounts of the program: address, kind and fields."""
+        found: list[_Row] = []
+        common = {"encoding": "base64", "commitment": self.commitment}
+        for row in await self.rpc.read("getProgramAccounts", str(self.program), {**common, **config}):
             decoded = self.idl.decode_account(b64decode(row["account"]["data"][0]))
             if decoded is not None:
-                found.append(build(kind, decoded[1], **({"address": row["pubkey"]} if with_address else {})))
+                found.append(_Row(row["pubkey"], *decoded))
         return found
+
+    @staticmethod
+    def _of(kind: type[T], rows: "Sequence[_Row]") -> list[T]:
+        return [
+            build(kind, row.values, **({"address": row.address} if hasattr(kind, "address") else {}))
+            for row in rows
+            if row.kind == kind.__name__
+        ]
+
+    async def registers(self, cursor: str | None = None) -> Registers:
+        """Governance, members, proposals and emergency actions in one answer, no older than `cursor` of `events_since`.
+
+        What is not among them has been closed by then. Raises LedgerUnavailableError where the endpoint has not got so far.
+        """
+        try:
+            rows = await self._rows({"minContextSlot": slot_of(cursor)})
+        except RpcFailureError as error:
+            if error.rpc_code == MIN_CONTEXT_SLOT_NOT_REACHED:
+                raise LedgerUnavailableError(f"`{self.rpc.url}` has not reached the cursor `{cursor}` yet") from error
+            raise
+        return Registers(
+            governance=next(iter(self._of(Governance, rows)), None),
+            members=tuple(sorted(self._of(Member, rows), key=lambda m: m.slot)),
+            proposals=tuple(sorted(self._of(Proposal, rows), key=lambda p: p.index)),
+            emergencies=tuple(sorted(self._of(Emergency, rows), key=lambda e: e.index)),
+        )
 
     async def get_governance(self) -> Governance | None:
         """The governance account; None before `initialize`."""
@@ -260,10 +330,14 @@ class LedgerClient:
 
     async def list_proposals(self) -> list[Proposal]:
         """By index; closed ones are gone (their events stay)."""
-        return sorted(await self._all(Proposal, with_address=True), key=lambda p: p.index)
+        return sorted(await self._all(Proposal), key=lambda p: p.index)
 
     async def get_attestation(self, certificate_hash: str) -> Attestation | None:
         return await self._one(Attestation, self.build.at.attestation(certificate_hash))
+
+    async def list_attestations(self) -> list[Attestation]:
+        """In the order in which they were made."""
+        return sorted(await self._all(Attestation), key=lambda a: (a.attested_at, a.certificate_hash))
 
     async def get_policy(self, content_hash: str) -> Policy | None:
         return await self._one(Policy, self.build.at.policy(content_hash))
@@ -278,7 +352,7 @@ class LedgerClient:
 
     async def list_emergencies(self) -> list[Emergency]:
         """By index."""
-        return sorted(await self._all(Emergency, with_address=True), key=lambda e: e.index)
+        return sorted(await self._all(Emergency), key=lambda e: e.index)
 
     async def get_anchor(self) -> LogAnchor | None:
         """The anchored root; None before `initialize`."""
@@ -547,3 +621,20 @@ class LedgerClient:
     def emergency_ratification_hash(self, index: int) -> str:
         """The content hash of a proposal that confirms (or, rejected, ends) emergency action `index`."""
         return bytes(self.build.at.emergency(index)).hex()
+
+
+def ledger_client(
+    settings: "PlatformSettings", *, url: str | None = None, program_id: str | None = None, clock: Clock | None = None
+) -> LedgerClient:
+    """The client of this installation's ledger: endpoint, program, fees and faucet as `settings` have them.
+
+    `url` and `program_id` take the place of theirs. Raises as `LedgerClient` does.
+    """
+    return LedgerClient(
+        url or settings.url("ledger"),
+        program_id=program_id or settings.ledger_program_id,
+        priority_percentile=settings.ledger_priority_percentile,
+        priority_cap=settings.ledger_priority_cap,
+        faucet=settings.ledger_faucet,
+        clock=clock,
+    )

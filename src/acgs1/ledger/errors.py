@@ -41,7 +41,8 @@ class TransactionExpiredError(LedgerError):
 
 
 class TransactionUncertainError(LedgerUnavailableError):
-    """The node became unreachable after the transaction was handed over: it may or may not have landed.
+    """After the transaction was handed over the node became unreachable, or told nothing certain while it could have: it may
+    or may not have landed.
 
     `signature` tells: ask for its status before doing anything again.
     """
@@ -79,6 +80,13 @@ class ProgramError(TransactionFailedError):
         self.name = name
         self.number = number
         self.code = f"ledger_{snake_case(name)}"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class UnfundedError(LedgerError):
+    """An account has too little SOL for what it has to pay, and the cluster has no faucet: somebody has to send some."""
+
+    code: ClassVar[str] = "ledger_unfunded"
+    title: ClassVar[str] = "An account has too little SOL"
 
 
 class AccountMissingError(LedgerError):

@@ -17,7 +17,7 @@ from acgs1.ledger.events import LedgerEvent, events_in_logs
 from acgs1.ledger.idl import Idl
 from acgs1.ledger.jsonrpc import JsonRpc
 
-_MIN_CONTEXT_SLOT_NOT_REACHED: Final = -32016
+MIN_CONTEXT_SLOT_NOT_REACHED: Final = -32016
 # A poll mostly finds little; a follower that is behind asks for whole pages (1000 is Solana's limit).
 _FIRST_PAGE, _PAGE = 20, 1000
 _AT_ONCE: Final = 8
@@ -139,7 +139,7 @@ class EventFeed:
         try:
             rows = await self._rpc.read("getSignaturesForAddress", self._address, config)
         except RpcFailureError as error:
-            if error.rpc_code == _MIN_CONTEXT_SLOT_NOT_REACHED:
+            if error.rpc_code == MIN_CONTEXT_SLOT_NOT_REACHED:
                 raise LedgerUnavailableError(
                     f"`{self._rpc.url}` has not reached slot {at} of the cursor yet"
                 ) from error
@@ -153,6 +153,11 @@ class EventFeed:
             raise LedgerUnavailableError(f"`{self._rpc.url}` lists `{row.signature}` and does not show it (yet)")
         bodies = events_in_logs(self._idl, self._program, transaction["meta"].get("logMessages") or [])
         return [LedgerEvent(row.signature, row.slot, position, body) for position, body in enumerate(bodies)]
+
+
+def slot_of(cursor: str | None) -> int:
+    """The slot that the cursor stands at; 0 where it does not say. Raises ValueError for what is no cursor."""
+    return _parse(cursor)[0]
 
 
 def _parse(cursor: str | None) -> tuple[int, str | None]:

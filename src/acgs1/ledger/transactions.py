@@ -1,8 +1,9 @@
 """Building, signing, sending and confirming transactions, so that an intent takes effect at most once.
 
 A transaction is known by its signature before it is sent. While its blockhash is valid it is only ever sent again as it is,
-byte for byte, and a landed signature of our own is recognised. Only when the ledger's height has passed the last at which it could
-land, and its history does not know the signature, is the intent signed anew.
+byte for byte, and a landed signature of our own is recognised. Only when a final block is past the last height at which it could
+land, and an endpoint that has itself got so far does not know the signature, is the intent signed anew. Endpoints behind one
+address lag behind each other, so an absence counts by the slot that the answer was given at, never by that of another answer.
 """
 
 import asyncio
@@ -52,10 +53,12 @@ _EXCESSES: Final = 1 << 17
 _EXCESS_UNITS: Final = 1 << 10
 # What getRecentPrioritizationFees takes at most.
 _FEE_ACCOUNTS: Final = 128
-# Micro-lamports a compute unit: 0.000012 SOL for a transaction of 60,000 units.
+# As `PlatformSettings.ledger_priority_cap`.
 PRIORITY_CAP: Final = 200_000
 _POLL_FIRST, _POLL_MAX = 0.05, 1.0
 _RESEND_SECONDS: Final = 2.0
+# A blockhash lives for about 60 s, and a block is final some 13 s after it was made. An endpoint that cannot tell by then is stuck.
+_LAND_SECONDS: Final = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,27 @@ class UnsignedTransaction:
     transaction: str
     last_valid_block_height: int
     signers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """What one endpoint says of a signature at slot `told_at`; `reached` is None where it does not know it."""
+
+    told_at: int
+    slot: int = 0
+    reached: str | None = None
+    error: object = None
+
+
+@dataclass(slots=True)
+class _Way:
+    """A signed transaction on its way. `known`: the ledger may have it."""
+
+    tx: VersionedTransaction
+    signature: str
+    wire: str
+    known: bool = False
+    sent_at: float = -math.inf
 
 
 class Sender:
@@ -127,7 +151,7 @@ class Sender:
             # Anew for each attempt: what did not land may have been outbid.
             full = [*await self._budget(instructions, unit_limit), *instructions]
             tx = VersionedTransaction(Message.new_with_blockhash(full, payer, blockhash), distinct)
-            receipt = await self._land(tx, bytes(tx), last_valid)
+            receipt = await self._land(tx, bytes(tx), last_valid, own=True)
             if receipt is not None:
                 return receipt
             _log.info("transaction expired, signing anew", signature=str(tx.signatures[0]), attempt=attempt + 1)
@@ -151,7 +175,7 @@ class Sender:
             raise TransactionFailedError(f"not a transaction: {error}", "SanitizeFailure") from None
         if not all(tx.verify_with_results()):
             raise TransactionFailedError("a signature is missing or wrong", "SignatureFailure")
-        receipt = await self._land(tx, raw, last_valid_block_height)
+        receipt = await self._land(tx, raw, last_valid_block_height, own=False)
         if receipt is None:
             raise TransactionExpiredError("the transaction's blockhash is no longer valid; build it anew")
         return receipt
@@ -178,50 +202,63 @@ class Sender:
 
     # -- one signed transaction -------------------------------------------------------------------------------
 
-    async def _land(self, tx: VersionedTransaction, raw: bytes, last_valid: int) -> Receipt | None:
-        """Send until it lands or cannot any more (None)."""
-        signature = str(tx.signatures[0])
-        wire = base64.b64encode(raw).decode()
-        config = {"encoding": "base64", "preflightCommitment": self._commitment}
-        sent_at = -math.inf
-        known = False  # whether the node may have the transaction
-        delay = _POLL_FIRST
+    async def _land(self, tx: VersionedTransaction, raw: bytes, last_valid: int, *, own: bool) -> Receipt | None:
+        """Send until it lands or never can (None). `own`: nobody but this call has ever had it."""
+        way = _Way(tx, str(tx.signatures[0]), base64.b64encode(raw).decode())
         try:
-            while True:
-                if self._clock.monotonic() - sent_at >= _RESEND_SECONDS:
-                    sent_at = self._clock.monotonic()
-                    try:
-                        slot = await self._rpc.send_transaction(wire, config)
-                        known = True
-                        if slot is not None:
-                            return Receipt(signature, slot)
-                    except LedgerUnavailableError as error:
-                        known = True
-                        _log.warning(
-                            "send not answered, looking for the signature", signature=signature, error=str(error)
-                        )
-                    except RpcFailureError as error:
-                        refused = self._refused(error, tx)
-                        if refused is not None and not known:
-                            raise refused from error
-                        if refused is None and not known and _error_of(error) == "BlockhashNotFound":
-                            # It may be one that was handed in before, and landed: only then does the history know it.
-                            return await self._status(signature, tx, history=True)
-                receipt = await self._status(signature, tx, history=False)
+            return await self._go(way, last_valid, own=own)
+        except (LedgerUnavailableError, RpcFailureError) as error:
+            if not way.known:
+                raise
+            raise TransactionUncertainError(error.detail, way.signature) from error
+
+    async def _go(self, way: "_Way", last_valid: int, *, own: bool) -> Receipt | None:
+        begun = self._clock.monotonic()
+        expired_at: int | None = None  # a slot at which it can no longer land
+        seen = False  # whether it has been told of, though not for certain yet
+        delay = _POLL_FIRST
+        while self._clock.monotonic() - begun <= _LAND_SECONDS:
+            if expired_at is None and self._clock.monotonic() - way.sent_at >= _RESEND_SECONDS:
+                receipt = await self._hand_over(way)
                 if receipt is not None:
                     return receipt
-                height = await self._rpc.read("getBlockHeight", {"commitment": self._commitment})
-                if height > last_valid:
-                    # The history is asked after the height has passed: what it does not know now will never land.
-                    return await self._status(signature, tx, history=True)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, _POLL_MAX)
-        except TransactionUncertainError:
-            raise
+                if own and not way.known:
+                    return None  # no endpoint took it, so it is nowhere
+            status = await self._status(way.signature, history=expired_at is not None)
+            if status.reached is not None and _RANK[status.reached] >= _RANK[self._commitment]:
+                if status.error is not None:
+                    raise self.explain(status.error, way.tx)
+                return Receipt(way.signature, status.slot)
+            seen = seen or status.reached is not None
+            if expired_at is None:
+                expired_at = await self._expiry(last_valid)
+                if expired_at is not None:
+                    continue  # what was told before that does not count as absence
+            elif not seen and status.told_at >= expired_at:
+                return None
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _POLL_MAX)
+        way.known = way.known or seen or not own
+        raise LedgerUnavailableError(f"`{self._rpc.url}` told nothing certain within {_LAND_SECONDS:g} s")
+
+    async def _hand_over(self, way: "_Way") -> Receipt | None:
+        """Send it once; the receipt where the answer says that it has landed. Raises where it was refused."""
+        way.sent_at = self._clock.monotonic()
+        config = {"encoding": "base64", "preflightCommitment": self._commitment}
+        try:
+            slot = await self._rpc.send_transaction(way.wire, config)
         except LedgerUnavailableError as error:
-            if not known:
-                raise
-            raise TransactionUncertainError(error.detail, signature) from error
+            way.known = True
+            _log.warning("send not answered, looking for the signature", signature=way.signature, error=error.detail)
+            return None
+        except RpcFailureError as error:
+            refused = self._refused(error, way.tx)
+            if refused is not None and not way.known:
+                raise refused from error
+            way.known = way.known or _error_of(error) == "AlreadyProcessed"
+            return None
+        way.known = True
+        return None if slot is None else Receipt(way.signature, slot)
 
     def _refused(self, error: RpcFailureError, tx: VersionedTransaction) -> LedgerError | None:
         """What a refusal means; None where the transaction may still be (or have been) taken."""
@@ -234,18 +271,22 @@ class Sender:
             return None
         return self.explain(reason, tx, as_strings((as_object(error.data) or {}).get("logs")))
 
-    async def _status(self, signature: str, tx: VersionedTransaction, *, history: bool) -> Receipt | None:
+    async def _status(self, signature: str, *, history: bool) -> "_Status":
         answer = await self._rpc.read("getSignatureStatuses", [signature], {"searchTransactionHistory": history})
+        told_at = int(answer["context"]["slot"])
         status = answer["value"][0]
         if status is None:
-            return None
-        if status["err"] is not None:
-            raise self.explain(status["err"], tx)
+            return _Status(told_at)
         # Old nodes leave confirmationStatus out for what is rooted.
-        reached = status.get("confirmationStatus") or "finalized"
-        if _RANK[reached] < _RANK[self._commitment]:
-            return None
-        return Receipt(signature, status["slot"])
+        return _Status(told_at, status["slot"], status.get("confirmationStatus") or "finalized", status["err"])
+
+    async def _expiry(self, last_valid: int) -> int | None:
+        """A slot at which what was valid up to block height `last_valid` can no longer land; None while it still can.
+
+        Of a final block, which no fork takes back: height and slot are of one answer, so they belong together.
+        """
+        info = await self._rpc.read("getEpochInfo", {"commitment": "finalized"})
+        return int(info["absoluteSlot"]) if info["blockHeight"] > last_valid else None
 
     def explain(self, error: object, tx: VersionedTransaction, logs: Sequence[str] = ()) -> TransactionFailedError:
         """The exception for a transaction error in Solana's JSON."""

@@ -23,7 +23,7 @@ from acgs1.contracts.policy_governance import Approval, Bundle
 from acgs1.kit.constitution_file import load_constitution
 from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
-from acgs1.ledger.client import LedgerClient
+from acgs1.ledger.client import ledger_client
 from acgs1.runtime.api import ApiProblem
 from acgs1.runtime.founding import Founding, FoundingFailed, Narrator
 from acgs1.services.integrity.domain import verified, verify_evidence
@@ -208,7 +208,7 @@ class Demo:
         file = self._home.root / f"evidence-{decision_id}.json"
         file.write_text(bundle.model_dump_json(indent=2))
         log_key = (await self._founding.public.call("GET", "integrity", "/log-key")).text.strip()
-        async with LedgerClient(self._settings.url("ledger")) as ledger:
+        async with ledger_client(self._settings) as ledger:
             authority, program = (await ledger.governance()).log, str(ledger.program)
             landed = await ledger.transaction(bundle.anchor.signature)
         checks = verify_evidence(bundle, log_key, authority=authority, program_id=program)

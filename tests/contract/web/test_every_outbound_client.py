@@ -12,7 +12,16 @@ SOURCE = Path(acgs1.__file__).parent
 COMMANDS = ("cli", "runtime")
 # Where the clients themselves are defined.
 DEFINITIONS = {"kit/clients.py", "ledger/http.py", "ledger/jsonrpc.py", "ledger/client.py"}
-TRANSPORTS = {"AsyncClient", "Client", "LedgerClient", "HTTPConnection", "HTTPSConnection", "JsonRpc", "connect"}
+TRANSPORTS = {
+    "AsyncClient",
+    "Client",
+    "LedgerClient",
+    "ledger_client",
+    "HTTPConnection",
+    "HTTPSConnection",
+    "JsonRpc",
+    "connect",
+}
 GUARDED = {"PartClient", "ServiceToken"}
 AT_ONCE = {"get", "post", "put", "patch", "delete", "head", "options", "request", "stream", "urlopen"}
 
@@ -76,11 +85,23 @@ def test_the_walk_sees_the_edges_that_are_known():
         "async def f():\n    async with httpx.AsyncClient() as c:\n        await c.get('x')",
         "def f():\n    return httpx.get('http://x')",
         "async def f(u):\n    async with LedgerClient(u) as c:\n        return c",
+        "async def f(s):\n    async with ledger_client(s) as c:\n        return c",
         "def f(b):\n    breakers()\n    return PartClient('a', 'b', 'u', http, None, None)",
     ],
 )
 def test_a_client_without_a_breaker_is_found(source: str):
     assert unguarded(source)
+
+
+def test_the_ledger_of_this_installation_is_reached_by_its_settings_alone():
+    """Only the check of an evidence bundle asks another one: the ledger that the bundle names."""
+    makers = {
+        str(p.relative_to(SOURCE))
+        for p in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(p.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "LedgerClient"
+    }
+    assert makers == {"ledger/client.py", "cli/evidence.py"}
 
 
 def test_whoever_is_given_a_ledger_client_is_given_its_breaker():

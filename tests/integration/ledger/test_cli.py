@@ -9,6 +9,7 @@ from solders.keypair import Keypair
 
 from acgs1.cli.ledger import ledger
 from acgs1.ledger.client import LedgerClient
+from acgs1.ledger.errors import LedgerUnavailableError
 from acgs1.ledger.instructions import Authorities, Parameters
 from acgs1.ledger.keys import save_keypair
 from acgs1.ledger.node.settings import NodeSettings
@@ -18,9 +19,11 @@ A, B, C, D = (letter * 64 for letter in "abcd")
 
 
 @pytest.fixture
-def run(endpoint):
+def run(endpoint, tmp_path):
+    env = {"ACGS_HOME": str(tmp_path / "home")}
+
     def invoke(*words, url=endpoint.url):
-        return CliRunner().invoke(ledger, ["--url", url, *words])
+        return CliRunner(env=env).invoke(ledger, ["--url", url, *words])
 
     return invoke
 
@@ -50,6 +53,7 @@ def member(endpoint):
             await client.ratify(wallet, B)
             proposed = await client.propose(wallet, "policy", C, D)
             await client.vote(wallet, proposed.index, "for")
+            await client.attest(wallet, D, C, 1)
             await client.anchor_root(wallet, 5, A)
             await client.emergency_action(wallet, "freeze_activation", None, A, 60)
 
@@ -72,11 +76,17 @@ def test_show_gives_every_register_as_json(json_of, member):
     (proposal,) = json_of("show", "proposals")
     assert (proposal["status"], proposal["votes_for"], proposal["ballots"][:2]) == ("active", 7, "01")
     assert json_of("show", "policies") == []
+    (attestation,) = json_of("show", "attestations")
+    assert (attestation["certificate_hash"], attestation["content_hash"], attestation["constitution_version"]) == (
+        D,
+        C,
+        1,
+    )
     assert json_of("show", "emergencies")[0]["kind"] == "freeze_activation"
     events = json_of("show", "events")
     assert [e["event"] for e in events] == [
-        "Initialized", "PrincipleChanged", "MemberChanged", "Ratified", "ProposalCreated", "VoteCast", "RootAnchored",
-        "EmergencyTaken",
+        "Initialized", "PrincipleChanged", "MemberChanged", "Ratified", "ProposalCreated", "VoteCast", "Attested",
+        "RootAnchored", "EmergencyTaken",
     ]  # fmt: skip
     assert all(e["signature"] and isinstance(e["slot"], int) for e in events)
 
@@ -139,7 +149,41 @@ def test_deploy_puts_the_shipped_program_where_verify_finds_it(run, endpoint, tm
     assert run("--program", str(address), "verify").exit_code == 0
     again = run("deploy", *keys)
     assert again.exit_code == 1
-    assert "is taken" in again.output
+    assert "is this one already" in again.output
+
+
+def test_a_deployment_that_was_cut_off_keeps_its_key_until_it_is_done_or_given_up(run, endpoint, tmp_path, monkeypatch):
+    payer = Keypair()
+    save_keypair(tmp_path / "payer.json", payer)
+    assert run("airdrop", str(payer.pubkey()), "10").exit_code == 0
+    keys = ["--payer", str(tmp_path / "payer.json"), "--program-keypair", str(tmp_path / "program.json")]
+    folder = tmp_path / "home" / "keys" / "ledger"
+
+    def cut_off():
+        real, sends = LedgerClient.send, iter(range(20))
+
+        async def send(self, *arguments):
+            if next(sends, None) is None:
+                raise LedgerUnavailableError("the connection is gone")
+            return await real(self, *arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(LedgerClient, "send", send)
+            result = run("deploy", *keys)
+        assert result.exit_code == 1
+        assert "the connection is gone" in result.output
+        (key_file,) = folder.glob("buffer-*.json")
+        assert key_file.stat().st_mode & 0o777 == 0o600
+
+    cut_off()
+    given_up = run("deploy", *keys, "--abandon")
+    assert given_up.exit_code == 0, given_up.output
+    assert int(given_up.stdout.split()[0]) > 10**8
+    assert list(folder.glob("buffer-*.json")) == []
+    cut_off()
+    done = run("deploy", *keys)
+    assert done.exit_code == 0, done.output
+    assert list(folder.glob("buffer-*.json")) == []
 
 
 def test_a_node_that_does_not_answer_is_named(run):

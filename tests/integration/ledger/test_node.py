@@ -1,13 +1,16 @@
 import base64
+import struct
 
 from solders.hash import Hash
 from solders.keypair import Keypair
 from solders.message import Message
 from solders.pubkey import Pubkey
 from solders.system_program import TransferParams, transfer
+from solders.sysvar import CLOCK, SLOT_HASHES
 from solders.transaction import VersionedTransaction
 
 from acgs1.core.clock import ManualClock
+from acgs1.ledger.node.machine import SYSVAR_OWNER as SYSVARS
 
 
 async def funded(node):
@@ -81,6 +84,31 @@ async def test_slots_and_the_clock_follow_the_time(node):
     node.clock.advance(40)
     assert (await node.rpc("getSlot"))["result"] == slot + 100
     assert (await node.rpc("getBlockTime", slot + 100))["result"] == time + 40
+
+
+async def test_the_clock_account_goes_on_while_nothing_runs(node):
+    async def told(method, *params):
+        return (await node.rpc(method, *params))["result"]
+
+    def read(account):
+        data = base64.b64decode(account["data"][0])
+        return struct.unpack_from("<Q", data, 0)[0], struct.unpack_from("<q", data, 32)[0]
+
+    config = {"encoding": "base64"}
+    before = read((await told("getAccountInfo", str(CLOCK), config))["value"])
+    node.clock.advance(4000)
+    answer = await told("getAccountInfo", str(CLOCK), config)
+    slot = answer["context"]["slot"]
+    assert read(answer["value"]) == (slot, await told("getBlockTime", slot)) == (before[0] + 10_000, before[1] + 4000)
+    node.clock.advance(4)
+    (account,) = (await told("getMultipleAccounts", [str(CLOCK)], config))["value"]
+    assert read(account)[0] == slot + 10 == await told("getSlot")
+    node.clock.advance(4)
+    sysvars = {row["pubkey"]: row["account"] for row in await told("getProgramAccounts", str(SYSVARS), config)}
+    assert read(sysvars[str(CLOCK)])[0] == slot + 20
+    node.clock.advance(4)
+    hashes = await told("getAccountInfo", str(SLOT_HASHES), config)
+    assert struct.unpack_from("<Q", base64.b64decode(hashes["value"]["data"][0]), 8)[0] == slot + 29
 
 
 async def test_a_restart_finds_accounts_history_and_slot(tmp_path, start):

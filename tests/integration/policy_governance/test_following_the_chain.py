@@ -1,6 +1,7 @@
 """Following the chain: whatever is killed or away, nothing is lost and nothing counts twice."""
 
 import asyncio
+import dataclasses
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -8,13 +9,15 @@ from pathlib import Path
 import pytest
 from solders.keypair import Keypair
 
-from acgs1.contracts.policy_governance import NewBallot, NewProposal
+from acgs1.contracts.policy_governance import NewBallot, NewEmergency, NewProposal, NewRatification
 from acgs1.core.hashing import text_hash
 from acgs1.kit.errors import DependencyUnavailable
 from acgs1.ledger.keys import load_or_create_keypair
+from acgs1.services.policy_governance.domain import Chapter, Snapshot
 from acgs1.services.policy_governance.errors import LedgerConflict
+from acgs1.services.policy_governance.service.chronicle import Chronicle
 from chamber import Chamber, chamber_at
-from governance import AGENT
+from governance import AGENT, OPERATOR
 from polling import eventually_async
 
 
@@ -224,3 +227,144 @@ async def test_a_program_that_obeys_strangers_is_refused_and_one_whose_authority
     chamber.restart()
     with pytest.raises(LedgerConflict):
         await chamber.watch.once()
+
+
+def unheard(chamber: Chamber, *kinds: str, truncated: bool) -> None:
+    """Events of these kinds reach this service no more; with `truncated` it hears that a log was cut."""
+    heard = chamber.ledger.events
+
+    async def cut(cursor: str | None) -> Chapter:
+        chapter = await heard(cursor)
+        kept = [
+            dataclasses.replace(e, kind="LogTruncated", data={}) if e.kind in kinds else e
+            for e in chapter.events
+            if truncated or e.kind not in kinds
+        ]
+        return Chapter(tuple(kept), chapter.cursor, chapter.caught_up)
+
+    chamber.ledger.events = cut  # type: ignore[method-assign]
+
+
+async def revoked(chamber: Chamber) -> int:
+    await chamber.found(ines=3, jonas=2)
+    action = NewEmergency(kind="revoke_agent", target=AGENT.id, reason="It misbehaves", seconds=259_200)
+    index = (await chamber.powers.act(action, OPERATOR)).index
+    assert chamber.point.emergencies.revoked
+    return index
+
+
+async def test_an_action_whose_end_was_cut_from_the_log_and_whose_account_is_gone_has_ended(chamber: Chamber):
+    index = await revoked(chamber)
+    await chamber.client.end_emergency(chamber.ledger._emergency, index)
+    await chamber.client.close_emergency(chamber.ledger._emergency, index)
+    unheard(chamber, "EmergencyResolved", "EmergencyClosed", truncated=True)
+    await chamber.watch.once()
+    assert not chamber.point.emergencies.revoked
+    assert [action.status for action in await chamber.powers.actions()] == ["ended"]
+    (entry,) = await chamber.entries("ledger.reconciled")
+    assert entry["data"]["differing"] == ["emergency 0"]
+
+
+async def test_the_closing_of_its_account_ends_an_action_whose_end_was_not_heard_of(chamber: Chamber):
+    index = await revoked(chamber)
+    await chamber.client.end_emergency(chamber.ledger._emergency, index)
+    await chamber.client.close_emergency(chamber.ledger._emergency, index)
+    unheard(chamber, "EmergencyResolved", truncated=False)
+    await chamber.watch.once()
+    assert not chamber.point.emergencies.revoked
+    assert [entry["type"] for entry in await chamber.entries("emergency.")][-1] == "emergency.closed"
+
+
+async def test_accounts_older_than_what_was_taken_in_by_another_worker_end_nothing(chamber: Chamber):
+    await chamber.found(ines=3, jonas=2)
+    chamber.restart()  # which makes it compare
+    snapshot, other = chamber.ledger.snapshot, Chronicle(chamber.store, chamber.ledger, chamber.clock)
+    other._reconcile = False
+    looks = 0
+
+    async def overtaken(cursor: str | None) -> Snapshot:
+        nonlocal looks
+        looks += 1
+        accounts = await snapshot(cursor)
+        if looks == 1:
+            await chamber.client.ensure_funded(chamber.ledger._emergency.pubkey(), 10_000_000, 1_000_000_000)
+            target = text_hash(AGENT.id)
+            await chamber.client.emergency_action(
+                chamber.ledger._emergency, "revoke_agent", target, text_hash("why"), 600
+            )
+            await other.catch_up()
+        return accounts
+
+    chamber.ledger.snapshot = overtaken  # type: ignore[method-assign]
+    await chamber.watch.once()
+    assert chamber.point.emergencies.revoked
+    await chamber.watch.once()
+    assert chamber.point.emergencies.revoked
+    assert looks == 2, "it looked again"
+
+
+async def test_a_snapshot_of_an_endpoint_that_lags_behind_the_cursor_is_not_taken(chamber: Chamber):
+    await chamber.found(ines=1)
+    with pytest.raises(DependencyUnavailable):
+        await chamber.ledger.snapshot(f"{10**9}:{'5' * 87}")
+
+
+async def test_an_action_that_no_vote_confirmed_ends_while_the_ledger_is_away_and_a_confirmed_one_does_not(
+    chamber: Chamber,
+):
+    index = await revoked(chamber)
+    body = NewRatification(emergency=index, title="Keep it out?", voting_seconds=3600)
+    proposal = await chamber.voting.propose_ratification(body, chamber.names["ines"])
+    heard = chamber.ledger.events
+
+    async def gone(*_: object) -> Chapter:
+        raise DependencyUnavailable("`ledger` is not available")
+
+    # Confirmed, but nobody here has heard of it.
+    chamber.ledger.events = gone  # type: ignore[method-assign]
+    for name in ("ines", "jonas"):
+        wallet = chamber.ledger._wallet(chamber.names[name].id)
+        await chamber.client.vote(wallet, proposal.index, "for", chamber.ledger._council)
+    await chamber.client.finalize(chamber.ledger._council, proposal.index)
+    await chamber.client.enact(chamber.ledger._council, proposal.index)
+    chamber.clock.advance(259_200 + 59)
+    with pytest.raises(DependencyUnavailable):
+        await chamber.watch.once()
+    assert chamber.point.emergencies.revoked
+    chamber.clock.advance(1)
+    assert not chamber.point.emergencies.revoked, "72 hours are 72 hours"
+    chamber.ledger.events = heard  # type: ignore[method-assign]
+    await chamber.watch.once()
+    assert chamber.point.emergencies.revoked, "a vote has confirmed it"
+    chamber.ledger.events = gone  # type: ignore[method-assign]
+    chamber.clock.advance(10**7)
+    assert chamber.point.emergencies.revoked
+
+
+async def test_those_who_ask_at_once_are_answered_by_one_look(chamber: Chamber):
+    await chamber.found(ines=3, jonas=2)
+    heard, looks = chamber.ledger.events, 0
+
+    async def counted(cursor: str | None) -> Chapter:
+        nonlocal looks
+        looks += 1
+        return await heard(cursor)
+
+    chamber.ledger.events = counted  # type: ignore[method-assign]
+    await asyncio.gather(*(chamber.chronicle.catch_up() for _ in range(8)))
+    assert looks == 2, "the one that was under way, and one for all who came meanwhile"
+    looks = 0
+    proposal = await chamber.proposed("ines", await chamber.built())
+    await asyncio.gather(*(chamber.ballots(proposal, **{name: "for"}) for name in ("ines", "jonas")))
+    assert (await chamber.voting.proposal(proposal.id)).for_weight == 5, "and each has seen its own"
+
+
+async def test_who_asks_while_a_look_fails_is_not_told_that_all_is_well(chamber: Chamber):
+    await chamber.found(ines=3)
+
+    async def gone(_: object) -> Chapter:
+        raise DependencyUnavailable("`ledger` is not available")
+
+    chamber.ledger.events = gone  # type: ignore[method-assign]
+    answers = await asyncio.gather(*(chamber.chronicle.catch_up() for _ in range(3)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [DependencyUnavailable] * 3

@@ -42,12 +42,12 @@ class Cluster:
                 return [{"slot": 348125 + n, "prioritizationFee": fee} for n, fee in enumerate(self.fees)]
             case "getLatestBlockhash":
                 return {"value": {"blockhash": str(Hash.new_unique()), "lastValidBlockHeight": self.height + 150}}
-            case "getBlockHeight":
+            case "getEpochInfo":
                 self.height += 151
-                return self.height
+                return {"absoluteSlot": self.height, "blockHeight": self.height}
             case "getSignatureStatuses":
                 landed = {"slot": 5, "err": None, "confirmationStatus": "confirmed"} if self.lands else None
-                return {"value": [landed]}
+                return {"context": {"slot": self.height}, "value": [landed]}
         raise AssertionError(method)
 
     async def send_transaction(self, wire: str, config) -> None:

@@ -36,7 +36,7 @@ from acgs1.ledger.node.errors import (
     describe,
 )
 from acgs1.ledger.node.journal import Genesis, Journal, JournalError, Record, Snapshot
-from acgs1.ledger.node.machine import Machine, MachinePanicError, Outcome, Simulation
+from acgs1.ledger.node.machine import SYSVAR_OWNER, TIME_SYSVARS, Machine, MachinePanicError, Outcome, Simulation
 from acgs1.ledger.node.slots import MAX_PROCESSING_AGE, SlotClock, unix_ms
 
 P = ParamSpec("P")
@@ -184,6 +184,18 @@ class Chain:
         """Raises RpcError (node unhealthy) where the chain has lost its disk."""
         if self.broken is not None:
             raise RpcError(NODE_UNHEALTHY, f"Node is unhealthy: {self.broken}", {"numSlotsBehind": None})
+
+    def account(self, address: Pubkey, slot: int) -> Account | None:
+        """The account as it is at `slot`, the current one: also the sysvars of time, whether or not anything has run in it."""
+        if address in TIME_SYSVARS:
+            self.machine.enter_slot(slot)
+        return self.machine.account(address)
+
+    def program_accounts(self, owner: Pubkey, slot: int) -> list[tuple[Pubkey, Account]]:
+        """The accounts that `owner` owns, as they are at `slot`, the current one."""
+        if owner == SYSVAR_OWNER:
+            self.machine.enter_slot(slot)
+        return self.machine.program_accounts(owner)
 
     def status(self, signature: bytes) -> tuple[int, ErrorJson | None] | None:
         """(slot, error) of a recent transaction."""

@@ -18,6 +18,7 @@ from solders.litesvm import LiteSVM
 from solders.message import Message, MessageV0
 from solders.pubkey import Pubkey
 from solders.signature import Signature
+from solders.sysvar import CLOCK, SLOT_HASHES
 from solders.transaction import VersionedTransaction
 from solders.transaction_metadata import (
     FailedTransactionMetadata,
@@ -32,6 +33,9 @@ from acgs1.ledger.node.slots import SLOTS_PER_EPOCH, SlotClock
 
 R = TypeVar("R")
 
+SYSVAR_OWNER: Final = Pubkey.from_string("Sysvar1111111111111111111111111111111111111")
+# What `enter_slot` brings up to date.
+TIME_SYSVARS: Final = frozenset({CLOCK, SLOT_HASHES})
 _SLOT_HASHES: Final = 512
 _NO_SIGNATURE: Final = Signature.default()
 _NO_PROGRAM: Final = Pubkey.default()

@@ -218,8 +218,10 @@ class Rpc:
 
     # -- helpers ----------------------------------------------------------------------------------------------
 
-    def _context(self, value: object) -> dict[str, object]:
-        return {"context": {"apiVersion": RPC_VERSION, "slot": self._chain.slot()}, "value": value}
+    def _context(self, value: object, slot: int | None = None) -> dict[str, object]:
+        """`slot`: the one that `value` was read at; default: the current one."""
+        at = self._chain.slot() if slot is None else slot
+        return {"context": {"apiVersion": RPC_VERSION, "slot": at}, "value": value}
 
     def _config(self, params: Params, position: int) -> Config:
         config = Config(params, position)
@@ -369,16 +371,18 @@ class Rpc:
     async def _account_info(self, params: Params) -> object:
         config = self._config(params, 1)
         encoding = config.choice("encoding", "binary", ACCOUNT_ENCODINGS)
-        account = self._chain.machine.account(parse_pubkey(params[0] if params else None))
-        return self._context(None if account is None else account_json(account, encoding, config.data_slice()))
+        slot = self._chain.slot()
+        account = self._chain.account(parse_pubkey(params[0] if params else None), slot)
+        return self._context(None if account is None else account_json(account, encoding, config.data_slice()), slot)
 
     async def _multiple_accounts(self, params: Params) -> object:
         addresses = _list(params, 0, "addresses", _MAX_ACCOUNTS)
         config = self._config(params, 1)
         encoding = config.choice("encoding", "base64", ACCOUNT_ENCODINGS)
         data_slice = config.data_slice()
-        found = [self._chain.machine.account(parse_pubkey(a)) for a in addresses]
-        return self._context([None if a is None else account_json(a, encoding, data_slice) for a in found])
+        slot = self._chain.slot()
+        found = [self._chain.account(parse_pubkey(a), slot) for a in addresses]
+        return self._context([None if a is None else account_json(a, encoding, data_slice) for a in found], slot)
 
     async def _program_accounts(self, params: Params) -> object:
         program = parse_pubkey(params[0] if params else None)
@@ -386,13 +390,14 @@ class Rpc:
         encoding = config.choice("encoding", "binary", ACCOUNT_ENCODINGS)
         data_slice = config.data_slice()
         accepts = account_filter(config.raw("filters"))
+        slot = self._chain.slot()
         found: list[dict[str, object]] = [
             {"pubkey": str(address), "account": account_json(account, encoding, data_slice)}
-            for address, account in self._chain.machine.program_accounts(program)
+            for address, account in self._chain.program_accounts(program, slot)
             if accepts(account)
         ]
         found.sort(key=lambda row: str(row["pubkey"]))
-        return self._context(found) if config.flag("withContext") else found
+        return self._context(found, slot) if config.flag("withContext") else found
 
     # -- history ----------------------------------------------------------------------------------------------
 
@@ -500,7 +505,8 @@ class Rpc:
         addresses = [parse_pubkey(a) for a in _list([wanted.get("addresses")], 0, "accounts.addresses", _MAX_ACCOUNTS)]
         if simulation.err is not None:
             return [None for _ in addresses]
-        found = [simulation.accounts.get(a) or self._chain.machine.account(a) for a in addresses]
+        slot = self._chain.slot()
+        found = [simulation.accounts.get(a) or self._chain.account(a, slot) for a in addresses]
         return [None if a is None or not a.lamports else account_json(a, encoding, None) for a in found]
 
     async def _airdrop(self, params: Params) -> object:

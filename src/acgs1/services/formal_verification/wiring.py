@@ -54,7 +54,7 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         _checker(settings),
     )
     app.state.attestor = LedgerAttestor(
-        platform.settings.url("ledger"),
+        platform.settings,
         platform.home.keys("ledger") / "verifier.json",
         breakers().get("formal_verification->ledger"),
     )

@@ -42,7 +42,7 @@ def wiring(own: IntegritySettings) -> Lifespan:
     @asynccontextmanager
     async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         # Heavy, and needed by a running service only.
-        from acgs1.ledger.client import LedgerClient
+        from acgs1.ledger.client import ledger_client
         from acgs1.services.integrity.adapters.ledger import SolanaLedger
 
         keys = platform.home.keys("integrity")
@@ -52,7 +52,7 @@ def wiring(own: IntegritySettings) -> Lifespan:
         await sequencer.start()
         async with (
             optimized(app, platform.settings, "integrity"),
-            LedgerClient(platform.settings.url("ledger"), clock=platform.clock) as client,
+            ledger_client(platform.settings, clock=platform.clock) as client,
         ):
             # Look-ups of the same moment go to the node in one request.
             lookups = KeyedBatcher(client.accounts, name="ledger-reads", max_batch=100)

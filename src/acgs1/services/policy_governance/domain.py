@@ -1,7 +1,7 @@
 """Decisions and their reasons; what an approval is bound to; what an emergency stops."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -35,6 +35,9 @@ TRANSACTION_LIFETIME = timedelta(seconds=90)
 """After this a transaction that has not landed never will: its blockhash is good for 150 slots, about a minute."""
 SERVER_CONTEXT = frozenset({"approved", "approval"})
 """Members of the context that only the decision point may fill: a caller's own are not looked at."""
+EXPIRY_TOLERANCE = timedelta(seconds=60)
+"""For so long after its end by our clock an action that no vote has confirmed is still obeyed: the ledger's clock counts and may
+be behind ours, and as an emergency action can only forbid, to end it late is the safe side."""
 LONGEST_NAME = 256
 """Characters of a subject, an action or a resource type: what an event takes as its subject."""
 MOST_NESTED = 64
@@ -88,6 +91,8 @@ class Emergencies:
     suspended: frozenset[str] = frozenset()
     revoked: frozenset[str] = frozenset()
     frozen: bool = False
+    until: datetime | None = None
+    """When the first of them ends by itself."""
 
     def stops(self, policies_hash: str, subject_id: str) -> str | None:
         """Why nothing may be allowed to this subject now, or None."""
@@ -207,13 +212,29 @@ def moved(proposal: Proposal, status: str, changes: Mapping[str, Any]) -> Propos
     return proposal.model_copy(update={**changes, "status": status})
 
 
-def in_effect(actions: list[Emergency]) -> Emergencies:
-    """What the emergency actions that have not ended stop."""
-    acting = [action for action in actions if action.status in {"active", "confirmed"}]
+def is_acting(action: Emergency, now: datetime) -> bool:
+    """Whether the action is to be obeyed at `now`: it has not ended, and its time is not over, whether or not the ledger can be asked."""
+    return action.status in {"active", "confirmed"} and (action.expires_at is None or now < _end(action.expires_at))
+
+
+def _end(expires_at: datetime) -> datetime:
+    return expires_at + EXPIRY_TOLERANCE
+
+
+def over(action: Emergency, now: datetime) -> Emergency:
+    """An action that has been found to have no effect any more: `expired` where its time was over at `now`, else `ended`."""
+    expired = action.status == "active" and action.expires_at is not None and action.expires_at <= now
+    return action.model_copy(update={"status": "expired" if expired else "ended"})
+
+
+def in_effect(actions: Sequence[Emergency], now: datetime) -> Emergencies:
+    """What the emergency actions stop at `now`."""
+    acting = [action for action in actions if is_acting(action, now)]
     return Emergencies(
         suspended=frozenset(a.target for a in acting if a.kind == "suspend_policy" and a.target),
         revoked=frozenset(a.target for a in acting if a.kind == "revoke_agent" and a.target),
         frozen=any(a.kind == "freeze_activation" for a in acting),
+        until=min((_end(a.expires_at) for a in acting if a.expires_at is not None), default=None),
     )
 
 

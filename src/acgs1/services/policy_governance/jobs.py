@@ -50,7 +50,7 @@ def decision_event(decision: Recorded) -> Event:
 
 class LedgerWatch:
     """Follows the ledger once in an interval: emergency actions are obeyed within one. While the ledger is away the last known ones stay in
-    effect, also over a restart, and no constitution is taken for changed."""
+    effect until their time is over, also over a restart, and no constitution is taken for changed."""
 
     def __init__(
         self,

@@ -118,8 +118,8 @@ class Ledger(Protocol):
         """What happened behind `cursor`. Raises CursorLost where the ledger does not know it."""
         ...
 
-    async def snapshot(self) -> Snapshot:
-        """The accounts as they are."""
+    async def snapshot(self, cursor: str | None) -> Snapshot:
+        """The accounts of one moment, no older than what has been told up to `cursor`."""
         ...
 
     async def principles(self) -> dict[str, int]:

@@ -36,7 +36,7 @@ _log = structlog.get_logger()
 async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
     """Loads the active bundle, then everything that may be missing without stopping decisions."""
     # Heavy, and needed by a running service only.
-    from acgs1.ledger.client import LedgerClient
+    from acgs1.ledger.client import ledger_client
     from acgs1.ledger.instructions import Parameters
     from acgs1.services.policy_governance import jobs
     from acgs1.services.policy_governance.adapters.ledger import SolanaGovernance
@@ -46,7 +46,7 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
     spool = WorkerSpool(platform.home.spool, own.worker)
     verifier = RemoteVerifier(platform.client("formal_verification"))
     point = DecisionPoint(store, spool, platform.clock)
-    async with LedgerClient(platform.settings.url("ledger"), clock=platform.clock) as client:
+    async with ledger_client(platform.settings, clock=platform.clock) as client:
         # Look-ups of the same moment go to the node in one request.
         lookups = KeyedBatcher(client.accounts, name="ledger-reads", max_batch=100)
         client.read_accounts_by(lookups.get)

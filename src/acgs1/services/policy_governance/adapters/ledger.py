@@ -45,6 +45,7 @@ from acgs1.ledger.errors import (
     LedgerUnavailableError,
     TransactionExpiredError,
     TransactionFailedError,
+    UnfundedError,
 )
 from acgs1.ledger.events import Initialized, Ratified
 from acgs1.ledger.instructions import Authorities, Parameters, reference
@@ -57,6 +58,7 @@ from acgs1.services.policy_governance.domain import (
     Opened,
     Snapshot,
     Unsigned,
+    in_effect,
 )
 from acgs1.services.policy_governance.errors import (
     CursorLost,
@@ -72,6 +74,8 @@ T = TypeVar("T")
 _PAGE: Final = 200
 _LEAST_LAMPORTS: Final = 50_000_000
 _TOP_UP_LAMPORTS: Final = 2_000_000_000
+# What so many votes cost, with the highest priority fee that is offered by default, is a fifth of the least there is.
+_VOTES_BETWEEN_LOOKS: Final = 500
 # The program wants a hash from the start; this one stands for "none yet" until the bootstrap sets the first.
 _NO_CONSTITUTION: Final = text_hash("no constitution yet")
 
@@ -85,6 +89,7 @@ class SolanaGovernance:
         self._rules = rules
         self._breaker = breaker
         self._ratifying = asyncio.Lock()
+        self._votes = 0
         self._council = load_or_create_keypair(keys / "council.json")
         self._emergency = load_or_create_keypair(keys / "emergency.json")
 
@@ -137,8 +142,8 @@ class SolanaGovernance:
             events.append(Happened(event.signature, event.slot, event.position, kind, data))
         return Chapter(tuple(events), page.cursor, page.caught_up)
 
-    async def snapshot(self) -> Snapshot:
-        return await self._guarded(self._snapshot)
+    async def snapshot(self, cursor: str | None) -> Snapshot:
+        return await self._guarded(lambda: self._snapshot(cursor))
 
     async def principles(self) -> dict[str, int]:
         async def read() -> dict[str, int]:
@@ -178,8 +183,14 @@ class SolanaGovernance:
     async def vote(self, user_id: str, proposal: Proposal, choice: Choice) -> str:
         async def cast() -> str:
             # The council pays the fee, so that a member needs no lamports to vote.
-            await self._fund()
-            receipt = await self._client.vote(self._wallet(user_id), _index(proposal), choice, self._council)
+            if self._votes % _VOTES_BETWEEN_LOOKS == 0:
+                await self._fund()
+            self._votes += 1
+            try:
+                receipt = await self._client.vote(self._wallet(user_id), _index(proposal), choice, self._council)
+            except TransactionFailedError:
+                self._votes = 0
+                raise
             return receipt.signature
 
         return await self._guarded(cast)
@@ -282,13 +293,7 @@ class SolanaGovernance:
         async def read() -> Emergencies:
             if await self._client.get_governance() is None:
                 return Emergencies()
-            at = int(now.astimezone(UTC).timestamp())
-            active = [e for e in await self._client.list_emergencies() if e.in_effect(at)]
-            return Emergencies(
-                suspended=frozenset(e.target for e in active if e.kind == "suspend_policy"),
-                revoked=frozenset(e.target for e in active if e.kind == "revoke_agent"),
-                frozen=any(e.kind == "freeze_activation" for e in active),
-            )
+            return in_effect([_emergency(e) for e in await self._client.list_emergencies()], now)
 
         return await self._guarded(read)
 
@@ -345,18 +350,21 @@ class SolanaGovernance:
             case _:
                 raise LedgerConflict(f"`{change.change}` is carried out by `enact`")
 
-    async def _snapshot(self) -> Snapshot:
-        state = await self._client.governance()
+    async def _snapshot(self, cursor: str | None) -> Snapshot:
+        found = await self._client.registers(cursor)
+        state = found.governance
+        if state is None:
+            raise AccountMissingError(f"program `{self._client.program}` is not initialised")
         members = [
             Member(user_id=None, wallet=m.wallet, weight=m.weight if m.active else 0, index=m.slot)
-            for m in await self._client.list_members()
+            for m in found.members
         ]
         return Snapshot(
             constitution_hash=state.constitution_hash if state.ratified else None,
             constitution_version=state.constitution_version,
             members=tuple(members),
-            proposals=tuple(dataclasses.asdict(p) for p in await self._client.list_proposals()),
-            emergencies=tuple(_emergency(e) for e in await self._client.list_emergencies()),
+            proposals=tuple(dataclasses.asdict(p) for p in found.proposals),
+            emergencies=tuple(_emergency(e) for e in found.emergencies),
         )
 
     async def _state(self) -> GovernanceState:
@@ -467,7 +475,13 @@ class SolanaGovernance:
         async with self._breaker:
             try:
                 yield
-            except (TransactionFailedError, CursorLostError, LedgerConflict, TransactionExpired) as error:
+            except (
+                TransactionFailedError,
+                CursorLostError,
+                LedgerConflict,
+                TransactionExpired,
+                UnfundedError,
+            ) as error:
                 refusal = error
         if refusal is not None:
             raise refusal

@@ -13,13 +13,13 @@ from acgs1.contracts.policy_governance import Ballot, ConstitutionOnLedger, Emer
 from acgs1.core.clock import Clock
 from acgs1.core.ids import new_id
 from acgs1.services.policy_governance.domain import (
-    Emergencies,
     Happened,
     Opened,
     Position,
     Snapshot,
-    in_effect,
+    is_acting,
     moved,
+    over,
 )
 from acgs1.services.policy_governance.errors import CursorLost
 from acgs1.services.policy_governance.ports import Governance, Ledger, Records
@@ -33,7 +33,6 @@ _LOGGED = {
     "Attested": "certificate.attested",
     "AttestationRevoked": "certificate.attestation_revoked",
     "PolicyEnacted": "policy.enacted",
-    "EmergencyClosed": "emergency.closed",
     "AuthorityOffered": "authority.offered",
     "AuthorityAccepted": "authority.accepted",
 }
@@ -55,14 +54,24 @@ class Chronicle:
         self._ledger = ledger
         self._clock = clock
         self._lock = asyncio.Lock()
+        self._asked = self._answered = 0
         self._reconcile = True
 
     async def catch_up(self) -> None:
-        """Take in all that has happened up to now. Raises the ledger's errors; what was taken in by then stays."""
+        """Take in all that has happened up to now. Raises the ledger's errors; what was taken in by then stays.
+
+        Whoever asks while the ledger is being followed waits for the next look, which answers all of them at once.
+        """
+        self._asked += 1
+        mine = self._asked
         async with self._lock:
+            if self._answered >= mine:
+                return
+            answering = self._asked
             while True:
                 async with self._store.reading() as records:
                     position = await records.position()
+                    acting = await records.emergencies(acting=True)
                 try:
                     chapter = await self._ledger.events(position.cursor)
                 except CursorLost as error:
@@ -80,15 +89,15 @@ class Chronicle:
                         await records.keep_position(_at(await records.position(), chapter.cursor))
                 if chapter.caught_up:
                     break
-            await self._let_lapse()
+            await self._let_lapse(acting)
             if self._reconcile:
-                await self._compare()
-                self._reconcile = False
+                self._reconcile = not await self._compare()
+            self._answered = answering
 
-    async def emergencies(self) -> Emergencies:
-        """What is stopped, as far as the ledger has been followed."""
+    async def emergencies(self) -> list[Emergency]:
+        """The actions that have not ended, as far as the ledger has been followed; some may have run out of time."""
         async with self._store.reading() as records:
-            return in_effect(await records.emergencies(acting=True))
+            return await records.emergencies(acting=True)
 
     async def actions(self) -> list[Emergency]:
         """Every emergency action, oldest first."""
@@ -135,6 +144,7 @@ class Chronicle:
             "PrincipleChanged": self._constitution,
             "EmergencyTaken": self._emergency,
             "EmergencyResolved": self._emergency,
+            "EmergencyClosed": self._emergency_closed,
             "LogTruncated": self._truncated,
         }
         if happened.kind in _LOGGED:
@@ -286,6 +296,16 @@ class Chronicle:
         kind = "emergency.taken" if taken else f"emergency.{action.status}"
         await self._record(records, happened, kind, str(action.index), facts)
 
+    async def _emergency_closed(self, records: Records, happened: Happened) -> None:
+        """Only the account of an action that is over can be closed, so this ends it where its own end was not heard of."""
+        index = happened.data["index"]
+        now = self._clock.now()
+        for action in await records.emergencies(acting=True):
+            if action.index == index:
+                await records.keep_emergency(over(action, now))
+        facts = {"index": index, "lamports": happened.data["lamports"]}
+        await self._record(records, happened, "emergency.closed", str(index), facts)
+
     async def _record(
         self,
         records: Records,
@@ -312,7 +332,7 @@ class Chronicle:
 
     async def _begin_again(self) -> None:
         """The cursor means nothing to the ledger: take over its accounts, and read what history it has."""
-        snapshot = await self._ledger.snapshot()
+        snapshot = await self._ledger.snapshot(None)
         async with self._store.transaction() as records:
             in_force, version = snapshot.constitution_hash, snapshot.constitution_version
             known = await records.position(lock=True)
@@ -321,28 +341,32 @@ class Chronicle:
             await records.keep_position(_at(known, None) if same else fresh)
         self._reconcile = True
 
-    async def _let_lapse(self) -> None:
-        """End the actions whose time is over; only after the ledger was heard, for a vote may have confirmed them."""
+    async def _let_lapse(self, acting: list[Emergency]) -> None:
+        """Write down which actions have run out of time; only after the ledger was heard, for a vote may have confirmed them."""
         now = self._clock.now()
-        async with self._store.reading() as records:
-            acting = await records.emergencies(acting=True)
-        over = [a for a in acting if a.expires_at is not None and a.expires_at <= now]
-        if over:
-            async with self._store.transaction() as records:
-                for action in over:
-                    await records.keep_emergency(action.model_copy(update={"status": "expired"}))
+        if all(is_acting(action, now) for action in acting):
+            return
+        async with self._store.transaction() as records:
+            await records.position(lock=True)  # another worker may have heard of a confirmation by now
+            for action in await records.emergencies(acting=True):
+                if not is_acting(action, now):
+                    await records.keep_emergency(over(action, now))
 
-    async def _compare(self) -> None:
-        """Hold what the events led to against the accounts, which are right where the two differ."""
-        snapshot = await self._ledger.snapshot()
+    async def _compare(self) -> bool:
+        """Hold what the events led to against the accounts, which are right where the two differ; False where it has to be done again."""
+        async with self._store.reading() as records:
+            cursor = (await records.position()).cursor
+        snapshot = await self._ledger.snapshot(cursor)
         now = self._clock.now()
         async with self._store.transaction() as records:
+            position = await records.position(lock=True)
+            if position.cursor != cursor:
+                return False  # another worker has followed further: what it has taken in may be missing from these accounts
             differing = [
                 *await self._compare_proposals(records, snapshot),
                 *await _compare_members(records, snapshot),
                 *await _compare_emergencies(records, snapshot, now),
             ]
-            position = await records.position()
             known = (position.constitution_hash, position.constitution_version)
             there = (snapshot.constitution_hash, snapshot.constitution_version)
             if snapshot.constitution_hash is not None and known != there:
@@ -360,6 +384,7 @@ class Chronicle:
                     data={"differing": list[JsonValue](differing)},
                 )
                 await records.record(event)
+        return True
 
     async def _compare_proposals(self, records: Records, snapshot: Snapshot) -> list[str]:
         differing: list[str] = []
@@ -395,15 +420,16 @@ async def _compare_members(records: Records, snapshot: Snapshot) -> list[str]:
 
 
 async def _compare_emergencies(records: Records, snapshot: Snapshot, now: datetime) -> list[str]:
-    differing: list[str] = []
     known = {action.index: action for action in await records.emergencies()}
-    for found in snapshot.emergencies:
-        over = found.status == "active" and found.expires_at is not None and found.expires_at <= now
-        right = found.model_copy(update={"status": "expired"}) if over else found
-        before = known.get(found.index)
-        if before is None or before.status != right.status:
-            differing.append(f"emergency {found.index}")
-            await records.keep_emergency(right)
+    there = {action.index: action for action in snapshot.emergencies}
+    right = {i: over(a, now) if a.status == "active" and not is_acting(a, now) else a for i, a in there.items()}
+    # The account of an action can be closed only when it is over.
+    gone = {i: over(a, now) for i, a in known.items() if i not in there and a.status in {"active", "confirmed"}}
+    differing: list[str] = []
+    for index, action in sorted({**right, **gone}.items()):
+        if index not in known or known[index].status != action.status:
+            differing.append(f"emergency {index}")
+            await records.keep_emergency(action)
     return differing
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import cast
 
@@ -17,6 +17,7 @@ from acgs1.contracts.policy_governance import (
     DecisionContext,
     DecisionDocument,
     DecisionRecord,
+    Emergency,
     EvaluationRequest,
     EvaluationResponse,
 )
@@ -30,6 +31,7 @@ from acgs1.services.policy_governance.domain import (
     Evaluated,
     Recorded,
     digest_and_commitment,
+    in_effect,
     request_digest,
 )
 from acgs1.services.policy_governance.errors import BadEvaluation, DecisionNotFound, NotTheSubject
@@ -62,12 +64,26 @@ class DecisionPoint:
         self._looked_at = float("-inf")
         self.look: Callable[[], Awaitable[None]] | None = None
         """Asks what is active. Called while nothing is: another worker may have activated a bundle a moment ago."""
-        self.emergencies = Emergencies()
+        self._actions: Sequence[Emergency] = ()
+        self._emergencies = Emergencies()
 
     def serve(self, evaluator: Evaluator, policies_hash: str) -> None:
         """Decide by this bundle from now on."""
         self._evaluator = evaluator
         self._policies_hash = policies_hash
+
+    def obey(self, actions: Sequence[Emergency]) -> None:
+        """Obey these emergency actions from now on, each until its time is over."""
+        self._actions = actions
+        self._emergencies = in_effect(actions, self._clock.now())
+
+    @property
+    def emergencies(self) -> Emergencies:
+        """What is stopped at this moment."""
+        until, now = self._emergencies.until, self._clock.now()
+        if until is not None and now >= until:
+            self._emergencies = in_effect(self._actions, now)
+        return self._emergencies
 
     @property
     def serving(self) -> str | None:

@@ -11,7 +11,8 @@ from acgs1.services.policy_governance.service.decisions import DecisionPoint
 
 
 class EmergencyPowers:
-    """The decision point obeys what the ledger has said so far: also over a restart, and while the ledger is away."""
+    """The decision point obeys what the ledger has said so far, also over a restart. While the ledger is away, actions that no vote
+    has confirmed end by the clock here; a confirmation that nobody could hear of counts as soon as it is heard."""
 
     def __init__(
         self, store: Governance, ledger: Ledger, chronicle: Chronicle, point: DecisionPoint, clock: Clock
@@ -55,7 +56,7 @@ class EmergencyPowers:
 
     async def obey(self) -> None:
         """Obey what is known here; asks nobody."""
-        self._point.emergencies = await self._chronicle.emergencies()
+        self._point.obey(await self._chronicle.emergencies())
 
     async def _acting(self, index: int) -> Emergency:
         for action in await self._chronicle.actions():
