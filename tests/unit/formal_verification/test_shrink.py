@@ -98,7 +98,7 @@ def offset(milliseconds: int) -> dict[str, Any]:
         (offset(1_767_225_600_000), "1970-01-01", "2026-01-01"),
         (extension("decimal", "-12.3456"), "0.0", "-12.0"),
         (extension("ip", "0.0.0.0/32"), "10.0.0.1", "0.0.0.0"),
-        (extension("duration", "17ms"), "0ms", "0ms"),
+        (extension("duration", "17ms"), "0ms", "17ms"),
     ],
 )
 def test_an_extension_value_is_tried_plain_before_it_is_written_plainly(value: Any, simplest: str, plain: str):
@@ -108,3 +108,26 @@ def test_an_extension_value_is_tried_plain_before_it_is_written_plainly(value: A
 
 def test_a_time_beyond_what_cedar_can_write_stays_as_it_is():
     assert list(simpler_extensions(offset(2**62))) == []
+
+
+def test_a_duration_that_must_be_long_becomes_a_round_one():
+    endless = extension("duration", "9223372036854775807ms")
+
+    def shows(c: Case) -> bool:
+        return c.context.get("for", {}).get("__extn", {}).get("arg") in {
+            "9223372036854775807ms",
+            "2h",
+            "1d",
+            "7d",
+            "30d",
+            "365d",
+        }
+
+    assert shrink(case(**{"for": endless}), shows).context["for"] == extension("duration", "2h")
+
+
+def test_a_record_is_shown_with_its_members():
+    one = case(where={"zone": "eu", "codes": [1, 2]})
+    assert explain.facts(one, "context.where == resource.where") == (
+        ' with context.where = {zone: "eu", codes: [1, 2]}, resource.where = (absent)'
+    )

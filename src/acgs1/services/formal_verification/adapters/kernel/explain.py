@@ -90,5 +90,8 @@ def _shown(value: Any) -> str | None:  # noqa: PLR0911 - one return per kind of 
             return f'{name}("{argument}")'
         case list():
             return f"[{', '.join(_shown(item) or '…' for item in value)}]"  # pyright: ignore[reportUnknownVariableType]
+        case dict():
+            members = cast("Json", value)
+            return "{" + ", ".join(f"{name}: {_shown(item) or '…'}" for name, item in members.items()) + "}"
         case _:
             return None

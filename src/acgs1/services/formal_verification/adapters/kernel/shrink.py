@@ -13,6 +13,20 @@ from typing import Any, cast
 
 Json = dict[str, Any]
 
+_ROUND_DURATIONS = ("0ms", "1s", "1m", "1h", "2h", "1d", "7d", "30d", "365d", "-1s", "-1h", "-1d", "-365d")
+_ROUND_DECIMALS = (
+    "0.0",
+    "1.0",
+    "2.0",
+    "10.0",
+    "100.0",
+    "1000.0",
+    "1000000.0",
+    "-1.0",
+    "-10.0",
+    "-1000.0",
+    "-1000000.0",
+)
 _ROUND_LONGS = (0, 1, 2, 3, 5, 10, 18, 20, 30, 50, 65, 100, 200, 500, 1000, 10_000, 100_000, 1_000_000)
 
 
@@ -135,7 +149,7 @@ class _Attempts:
     def _extension(self, path: tuple[str | int, ...], value: Json) -> None:
         """The plainest value of the type that still shows it; else the same value, written as a person would."""
         for candidate in simpler_extensions(value):
-            if self._edit(path, candidate):
+            if candidate == value or self._edit(path, candidate):
                 return
 
     def _long(self, path: tuple[str | int, ...], value: int) -> None:
@@ -167,10 +181,10 @@ def simpler_extensions(value: Json) -> Iterator[Json]:
         case "datetime" | "offset":
             yield from (_literal("datetime", text) for text in _datetimes(arguments))
         case "duration":
-            yield _literal("duration", "0ms")
+            yield from (_literal("duration", text) for text in (*_ROUND_DURATIONS, str(arguments["arg"])))
         case "decimal":
             whole = str(arguments["arg"]).partition(".")[0]
-            yield from (_literal("decimal", text) for text in ("0.0", "1.0", f"{whole}.0"))
+            yield from (_literal("decimal", text) for text in (*_ROUND_DECIMALS, f"{whole}.0"))
         case "ip":
             plain = str(arguments["arg"]).removesuffix("/32").removesuffix("/128")
             yield from (_literal("ip", text) for text in dict.fromkeys(("10.0.0.1", "127.0.0.1", plain)))
