@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -19,7 +19,7 @@ from acgs1.core.errors import DomainError
 from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
 from acgs1.runtime.scaling import BadWorkers, parse
-from acgs1.runtime.supervisor import CannotStart, Supervisor, is_healthy, supervised
+from acgs1.runtime.supervisor import CannotStart, Supervisor, expect_ports, is_healthy, supervised
 
 _START_SECONDS = 60.0
 _out = Console(highlight=False, soft_wrap=True)
@@ -123,19 +123,22 @@ def demo(leave: bool) -> None:
 
 def start(settings: PlatformSettings) -> subprocess.Popen[bytes]:
     """Start the system as a process of its own and wait until every part is ready. End it with `stop`."""
+    # Here and not only in the process: whoever answers on these ports before it does would be taken for it.
+    try:
+        expect_ports(settings)
+    except CannotStart as error:
+        raise click.ClickException(str(error)) from None
     _out.print(f"[bold]Starting {len(PARTS)} parts[/bold] on {settings.home}")
     started = time.monotonic()
     env = {**os.environ, "ACGS_HOME": str(settings.home), "ACGS_PORT_OFFSET": str(settings.port_offset)}
     system = subprocess.Popen([sys.executable, "-m", "acgs1", "up", "--quiet"], env=env, start_new_session=True)
-    waiting = {part.name for part in PARTS}
+
+    def ours() -> bool:
+        state = supervised(settings.home)
+        return state is not None and state["pid"] == system.pid
+
     try:
-        with _out.status("") as display:
-            while waiting:
-                _expect_alive(system, waiting, time.monotonic() - started)
-                waiting -= {name for name in waiting if is_healthy(settings.host, settings.port(name))}
-                display.update(f"waiting for {', '.join(sorted(waiting))}")
-                with suppress(subprocess.TimeoutExpired):
-                    system.wait(0.1)
+        _await_health(settings, lambda: system.poll() is None, begun=ours)
     except BaseException:
         stop(system)
         raise
@@ -143,11 +146,23 @@ def start(settings: PlatformSettings) -> subprocess.Popen[bytes]:
     return system
 
 
-def _expect_alive(system: subprocess.Popen[bytes], waiting: set[str], seconds: float) -> None:
-    if system.poll() is not None:
-        raise click.ClickException("the system did not start")
-    if seconds > _START_SECONDS:
-        raise click.ClickException(f"not healthy after {_START_SECONDS:g} s: {', '.join(sorted(waiting))}")
+def _await_health(
+    settings: PlatformSettings, alive: Callable[[], bool], begun: Callable[[], bool] = lambda: True
+) -> None:
+    """Wait until every part is healthy, asking none before `begun`."""
+    deadline = time.monotonic() + _START_SECONDS
+    waiting = {part.name for part in PARTS}
+    with _out.status("") as display:
+        while waiting:
+            if not alive():
+                raise click.ClickException("the system did not start")
+            if time.monotonic() > deadline:
+                raise click.ClickException(f"not healthy after {_START_SECONDS:g} s: {', '.join(sorted(waiting))}")
+            if begun():
+                waiting -= {name for name in waiting if is_healthy(settings.host, settings.port(name))}
+            if waiting:
+                display.update(f"waiting for {', '.join(sorted(waiting))}")
+                time.sleep(0.1)
 
 
 def stop(system: subprocess.Popen[bytes]) -> None:
