@@ -28,6 +28,7 @@ from acgs1.kit.notes import NoteVerifier
 from acgs1.kit.settings import PlatformSettings
 from acgs1.runtime.api import Api, ApiProblem
 from acgs1.runtime.demo import example_folder
+from acgs1.runtime.notes import read_notes
 
 EXAMPLE = "Airline service desk"
 _PERSON = "load-desk"
@@ -88,10 +89,9 @@ async def prepare(settings: PlatformSettings, users: int, ballots: int) -> Scene
     home = Home(settings.home)
     notes_file = home.run / "load.json"
     notes: dict[str, Any] = json.loads(notes_file.read_text()) if notes_file.exists() else {"agents": {}}
-    people_file = home.run / "demo.json"
-    if not people_file.exists():
+    people = read_notes(home).people
+    if not {"ines", "jonas", "mei"} <= people.keys():
         raise NotReady(f"the airline example is not in force on `{settings.home}`: run `acgs1 demo` there first")
-    people: dict[str, str] = json.loads(people_file.read_text())
     async with httpx.AsyncClient(timeout=60.0, trust_env=False) as http:
         public = Api(http, settings)
         admin = public.acting_as(await _sign_in(public, "admin", home.admin_password.read_text().strip()))
@@ -113,7 +113,7 @@ async def prepare(settings: PlatformSettings, users: int, ballots: int) -> Scene
             write_private_json(notes_file, notes)
         agents = [await _agent(http, settings, *pair) for pair in list(notes["agents"].items())[:users]]
         service = await _agent(http, settings, "policy_governance", home.service_secret("policy_governance"))
-        members = {name: await _sign_in(public, name, people[name]) for name in ("ines", "jonas", "mei")}
+        members = {name: await _sign_in(public, name, people[name].password) for name in ("ines", "jonas", "mei")}
 
         bundle = await desk.get("policy_governance", "/api/v1/bundles/active", Bundle)
         if bundle.name != EXAMPLE:
@@ -134,7 +134,7 @@ async def prepare(settings: PlatformSettings, users: int, ballots: int) -> Scene
         runs = await desk.get("evolutionary_computation", "/api/v1/runs", Page[Run])
         run = next((r for r in runs.items if r.status == "done"), None)
         if run is None:
-            raise NotReady("evolutionary_computation has no finished run; run `acgs1 demo` again")
+            raise NotReady("evolutionary_computation has no finished run; run `acgs1 demo --again`")
         entries = await _entries(desk)
         vkey = (await public.call("GET", "integrity", "/log-key")).text.strip()
         # One by each member: a second proposal of the same certificate by the same member is taken for the first one repeated.

@@ -55,9 +55,14 @@ def ask(
     as_person(user, work)
 
 
+def given_password() -> str | None:
+    """ACGS_PASSWORD, None where it is not set."""
+    return os.environ.get("ACGS_PASSWORD") or None
+
+
 def password_of(user: str, settings: PlatformSettings) -> str:
     """ACGS_PASSWORD, or what this machine knows, or what the person types."""
-    if password := os.environ.get("ACGS_PASSWORD"):
+    if password := given_password():
         return password
     # The administrator's own machine: whoever can read the data directory is the administrator.
     file = Home(settings.home).admin_password

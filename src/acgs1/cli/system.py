@@ -14,7 +14,9 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from acgs1.cli.person import given_password
 from acgs1.contracts.topology import PARTS
+from acgs1.core.clock import format_instant
 from acgs1.core.errors import DomainError
 from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
@@ -102,14 +104,24 @@ def _health(url: str) -> tuple[str, str]:
 
 @click.command()
 @click.option("--exit", "leave", is_flag=True, help="Stop the system again and leave with status 0 or 1.")
-def demo(leave: bool) -> None:
-    """Start the system if it is not running and govern the airline example, from constitution to evidence."""
+@click.option(
+    "--again", is_flag=True, help="Do the job although it was done, and put its bundle in the place of the active one."
+)
+def demo(leave: bool, again: bool) -> None:
+    """Start the system if it is not running and govern the airline example, from constitution to evidence.
+
+    The job is done once: afterwards, and on a system that governs something else, this only starts the system and says so. A job that
+    was cut off goes on. It needs the administrator's password: ACGS_PASSWORD, or the file that the first start wrote.
+    """
     settings = PlatformSettings()
     home = Home(settings.home)
-    running = supervised(settings.home) is not None
-    system = None if running else start(settings)
+    system: subprocess.Popen[bytes] | None = None
+    if supervised(settings.home) is None:
+        system = start(settings)
+    else:
+        _await_health(settings, lambda: supervised(settings.home) is not None)
     try:
-        failed = not _govern(settings)
+        failed = not _main_job(settings, home, again)
         if leave or system is None:
             sys.exit(1 if failed else 0)
         _where(settings, home)
@@ -175,11 +187,12 @@ def stop(system: subprocess.Popen[bytes]) -> None:
             system.kill()
 
 
-def _govern(settings: PlatformSettings) -> bool:
-    """Run the main job with a transcript; False when a step failed."""
+def _main_job(settings: PlatformSettings, home: Home, again: bool) -> bool:
+    """Do the main job with a transcript, unless it was done or is not for this system; False when a step failed."""
     from acgs1.runtime.api import ApiProblem
-    from acgs1.runtime.demo import Demo
+    from acgs1.runtime.demo import Demo, NotOurs
     from acgs1.runtime.founding import FoundingFailed, Narrator
+    from acgs1.runtime.notes import UnreadableNotes, read_notes
 
     started = time.monotonic()
     number = 0
@@ -193,9 +206,19 @@ def _govern(settings: PlatformSettings) -> bool:
         _out.print(f"   {line}", markup=False)
 
     try:
-        asyncio.run(Demo(settings, Narrator(step, say)).run())
-    except (FoundingFailed, ApiProblem, DomainError, httpx.HTTPError) as error:
-        _out.print(f"[bold red]step {number} failed:[/bold red] {type(error).__name__}: {error}")
+        done_at = read_notes(home).done_at
+        if done_at is not None and not again:
+            _out.print(f"The main job was done at {format_instant(done_at)}; `acgs1 demo --again` does it again.")
+            return True
+        asyncio.run(Demo(settings, Narrator(step, say), password=given_password()).run(replace=again))
+    except NotOurs as error:
+        _out.print(f"The main job was not run: {error}. `acgs1 demo --again` runs it all the same.", markup=False)
+        return True
+    except (FoundingFailed, UnreadableNotes, ApiProblem, DomainError, httpx.HTTPError, OSError) as error:
+        _out.print(
+            f"[bold red]step {number} failed:[/bold red] " if number else "[bold red]not begun:[/bold red] ", end=""
+        )
+        _out.print(str(error) or type(error).__name__, markup=False)
         return False
     _out.print(
         f"\n[bold]done[/bold] in {time.monotonic() - started:.1f} s: constitution, proof, vote, decisions, evidence"
@@ -207,7 +230,8 @@ def _where(settings: PlatformSettings, home: Home) -> None:
     _out.print(f"\nThe system keeps running; Ctrl-C stops it. The console is at {settings.url('console')}")
     _out.print(f"AuthZEN:  {settings.url('policy_governance')}/access/v1/evaluation")
     _out.print(f"ledger:   {settings.url('ledger')} (Solana JSON-RPC)")
-    _out.print(f"password: {home.admin_password} (user `admin`)")
+    if home.admin_password.exists():
+        _out.print(f"password: {home.admin_password} (user `admin`)")
     _out.print(f"logs:     {home.logs}")
 
 

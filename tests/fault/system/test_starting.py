@@ -98,12 +98,14 @@ def test_a_backup_of_the_running_system_starts_elsewhere_as_what_it_was(tmp_path
     assert restored.returncode == 0, restored.stdout + restored.stderr
     try:
         fresh.start()
-        token = fresh.person("olu") if (fresh.home / "run" / "demo.json").exists() else fresh.admin()
+        token = fresh.person("olu")
         assert fresh.call("GET", "constitutional_ai", "/api/v1/constitutions/in-force", token).json() == constitution
         assert fresh.call("GET", "policy_governance", "/api/v1/bundles/active", token).json() == bundle
         service = fresh.service("evolutionary_computation")
         for decision in decided:
             assert fresh.call("GET", "policy_governance", f"/api/v1/decisions/{decision}", service).status_code == 200
+        shown = fresh.command("demo", "--exit")
+        assert (shown.returncode, "The main job was done at" in shown.stdout) == (0, True), shown.stdout
         answer = fresh.decide(service)
         assert answer.json()["context"]["reason"] == "allowed"
         wanted = {*decided, answer.json()["context"]["evaluation_id"]}
