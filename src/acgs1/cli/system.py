@@ -1,6 +1,7 @@
 """`acgs1 up`, `status`, `demo`, `backup`, `restore`: the system as a whole."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -8,11 +9,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import httpx
 from rich.console import Console
-from rich.table import Table
 
 from acgs1.cli.person import given_password
 from acgs1.contracts.topology import PARTS
@@ -76,30 +77,48 @@ def up(quiet: bool, workers: tuple[str, ...]) -> None:
 
 
 @click.command()
-def status() -> None:
-    """Show every part: its address, process, restarts and health. Exit status 1 when one is not healthy."""
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def status(as_json: bool) -> None:
+    """Show every part: its address, processes, restarts, health and what it depends on. Exit status 1 when one is not healthy."""
     settings = PlatformSettings()
-    state = supervised(settings.home) or {"parts": {}}
-    table = Table("part", "address", "pids", "restarts", "health", "depends on", box=None, pad_edge=False)
-    healthy = True
-    for part in PARTS:
-        known = state["parts"].get(part.name, {})
-        health, dependencies = _health(settings.url(part.name))
-        healthy = healthy and health == "healthy"
-        pids = " ".join(str(pid) for pid in known.get("workers", {}).values() if pid)
-        restarts = str(known.get("restarts", "-"))
-        table.add_row(part.name, settings.url(part.name), pids or "-", restarts, health, dependencies)
-    _out.print(table)
+    parts: dict[str, dict[str, Any]] = (supervised(settings.home) or {"parts": {}})["parts"]
+    shown = [_shown(part.name, settings, parts.get(part.name, {})) for part in PARTS]
+    healthy = all(part["health"] == "healthy" for part in shown)
+    if as_json:
+        click.echo(json.dumps({"healthy": healthy, "parts": shown}, indent=2))
+    else:
+        rows = [("part", "address", "pids", "restarts", "health", "depends on"), *(_row(part) for part in shown)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        for row in rows:
+            # Whole, however narrow the terminal: a name or a port that is cut helps nobody.
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     sys.exit(0 if healthy else 1)
 
 
-def _health(url: str) -> tuple[str, str]:
+def _shown(name: str, settings: PlatformSettings, known: dict[str, Any]) -> dict[str, Any]:
+    """What is known of one part: from its supervisor, and from its own word."""
+    url = settings.url(name)
+    workers: dict[str, int | None] = known.get("workers", {})
+    answer: dict[str, Any]
     try:
         answer = httpx.get(f"{url}/health", timeout=3.0, trust_env=False).json()
     except (httpx.HTTPError, ValueError):
-        return "down", ""
-    dependencies: dict[str, str] = answer.get("dependencies", {})
-    return str(answer.get("status", "unknown")), ", ".join(f"{name} {how}" for name, how in dependencies.items())
+        answer = {"status": "down"}
+    return {
+        "part": name,
+        "address": url,
+        "pids": [pid for pid in workers.values() if pid],
+        "restarts": known.get("restarts"),
+        "health": str(answer.get("status", "unknown")),
+        "dependencies": answer.get("dependencies", {}),
+    }
+
+
+def _row(part: dict[str, Any]) -> tuple[str, ...]:
+    pids = " ".join(str(pid) for pid in part["pids"])
+    restarts = "-" if part["restarts"] is None else str(part["restarts"])
+    dependencies = ", ".join(f"{name} {how}" for name, how in part["dependencies"].items())
+    return part["part"], part["address"], pids or "-", restarts, part["health"], dependencies
 
 
 @click.command()
