@@ -124,7 +124,7 @@ def _row(part: dict[str, Any]) -> tuple[str, ...]:
 @click.command()
 @click.option("--exit", "leave", is_flag=True, help="Stop the system again and leave with status 0 or 1.")
 @click.option(
-    "--again", is_flag=True, help="Do the job although it was done, and put its bundle in the place of the active one."
+    "--again", is_flag=True, help="Do the job although it was done or another bundle is active, and activate the job's."
 )
 def demo(leave: bool, again: bool) -> None:
     """Start the system if it is not running and govern the airline example, from constitution to evidence.
@@ -231,7 +231,7 @@ def _main_job(settings: PlatformSettings, home: Home, again: bool) -> bool:
             return True
         asyncio.run(Demo(settings, Narrator(step, say), password=given_password()).run(replace=again))
     except NotOurs as error:
-        _out.print(f"The main job was not run: {error}. `acgs1 demo --again` runs it all the same.", markup=False)
+        _out.print(f"The main job was not run: {error}.", markup=False)
         return True
     except (FoundingFailed, UnreadableNotes, ApiProblem, DomainError, httpx.HTTPError, OSError) as error:
         _out.print(

@@ -139,12 +139,12 @@ class Platform:
         return self._edges() | dict(zip(checks, results, strict=True))
 
     def _edges(self) -> dict[str, str]:
-        """Every part that has a client here, by the worst state of its breakers."""
+        """Every other part that has a client here, by the worst state of its breakers."""
         seen: dict[str, set[str]] = {}
         for breaker in breakers().snapshot():
             source, _, target = breaker.name.partition("->")
             part = target.partition(".")[0]
-            if source == self.service and part in PART_BY_NAME:
+            if source == self.service != part and part in PART_BY_NAME:
                 seen.setdefault(part, set()).add(_edge_state(breaker))
         return {part: min(states, key=_EDGE_STATES.index) for part, states in seen.items()}
 

@@ -89,14 +89,18 @@ class Demo:
         notes = read_notes(self._home)
         law = await self._found("constitutional_ai", "/api/v1/constitutions/in-force", ConstitutionDocument)
         if law is not None and law.meta.hash != self._constitution.hash:
-            raise NotOurs(f"the constitution in force is `{law.constitution.name}`, not the example's")
+            raise NotOurs(
+                f"the constitution in force is `{law.constitution.name}`, not the example's; the job needs a fresh ACGS_HOME"
+            )
         bundle = await self._found("policy_governance", "/api/v1/bundles/active", Bundle)
         if bundle is not None and bundle.hash not in notes.bundles:
-            raise NotOurs(f"the active bundle is `{bundle.name}`, which the main job has not built")
+            raise NotOurs(
+                f"the active bundle is `{bundle.name}`, which the job has not built; `acgs1 demo --again` replaces it"
+            )
         answer = await self._founding.admin.call("GET", "policy_governance", "/api/v1/members")
         known = {person.id for person in notes.people.values()}
         if any(member.user_id not in known for member in _MEMBERS.validate_json(answer.content)):
-            raise NotOurs("there are voting members who are not the example's")
+            raise NotOurs("there are voting members who are not the example's; the job needs a fresh ACGS_HOME")
 
     async def _found(self, part: str, path: str, answer: type[Answer]) -> Answer | None:
         try:

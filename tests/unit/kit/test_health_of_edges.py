@@ -40,6 +40,8 @@ async def test_what_it_depends_on_follows_from_the_clients_that_exist(tmp_path: 
         platform.client("integrity")
         known.get("integrity->ledger")
         known.get("constitutional_ai->redis")
+        # Auth asks itself for its token.
+        known.get("constitutional_ai->constitutional_ai.token")
         assert await platform.check() == {
             "auth": "ok",
             "policy_governance": "ok",
