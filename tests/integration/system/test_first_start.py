@@ -56,10 +56,10 @@ def test_the_first_start_does_the_job_and_a_later_one_only_starts(tmp_path: Path
     assert (system.home / "demo.json").stat().st_mode & 0o777 == 0o600
 
     changed = "changed by the administrator"
-    system.start()
-    body = {"current": password.read_text().strip(), "new": changed}
-    assert system.call("POST", "auth", "/api/v1/me/password", system.admin(), json=body).status_code == 204
-    assert system.stop() == 0
+    with running(system.home, system.offset) as started:
+        body = {"current": password.read_text().strip(), "new": changed}
+        answer = started.call("POST", "auth", "/api/v1/me/password", started.admin(), json=body)
+        assert answer.status_code == 204
 
     # A file with a password that is no longer it, then no file.
     for _ in range(2):
