@@ -13,7 +13,9 @@ from typing import Any
 import httpx
 
 from acgs1.contracts.topology import PARTS
+from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
+from acgs1.runtime.notes import read_notes
 from polling import eventually, free_offset
 
 # The ledger takes the port behind its own for subscriptions.
@@ -114,7 +116,11 @@ class System:
 
     def person(self, name: str) -> str:
         """The token of one of the people whom the demo has made."""
-        return self.sign_in(name, json.loads((self.home / "run" / "demo.json").read_text())[name])
+        return self.sign_in(name, self.password(name))
+
+    def password(self, name: str) -> str:
+        """The password of one of the people whom the demo has made."""
+        return read_notes(Home(self.home)).people[name].password
 
     def service(self, name: str) -> str:
         """The token of one of the services."""

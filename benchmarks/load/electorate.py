@@ -16,6 +16,7 @@ from acgs1.contracts.policy_governance import Ballot, Proposal
 from acgs1.kit.home import Home, write_private_json
 from acgs1.kit.settings import PlatformSettings
 from acgs1.runtime.api import Api
+from acgs1.runtime.notes import read_notes
 
 MEMBERS: Final = 20
 """Voting members of a system of the load's own."""
@@ -34,12 +35,12 @@ async def enlarge(settings: PlatformSettings) -> None:
     Raises NotEnlarged.
     """
     home = Home(settings.home)
-    people: dict[str, str] = json.loads((home.run / "demo.json").read_text())
+    people = read_notes(home).people
     new = {f"load-member-{number:02d}": secrets.token_urlsafe(18) for number in range(MEMBERS - 3)}
     async with httpx.AsyncClient(timeout=60.0, trust_env=False) as http:
         public = Api(http, settings)
         admin = await _acting(public, "admin", home.admin_password.read_text().strip())
-        ines, jonas = [await _acting(public, name, people[name]) for name in ("ines", "jonas")]
+        ines, jonas = [await _acting(public, name, people[name].password) for name in ("ines", "jonas")]
 
         async def made(name: str, password: str) -> str:
             body = {"username": name, "password": password, "roles": [Role.MEMBER]}
@@ -60,7 +61,7 @@ async def enlarge(settings: PlatformSettings) -> None:
             raise NotEnlarged(f"the member register was not changed: proposal `{done.id}` is `{done.status}`")
 
         ids = await asyncio.gather(*(made(*pair) for pair in new.items()))
-        await change([ines, jonas], action="set_weight", user_id=people["ines.id"], weight=_DECIDING_WEIGHT)
+        await change([ines, jonas], action="set_weight", user_id=people["ines"].id, weight=_DECIDING_WEIGHT)
         for user_id in ids:
             await change([ines], action="register", user_id=user_id, weight=1)
     notes = home.run / "load.json"

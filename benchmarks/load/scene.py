@@ -31,6 +31,7 @@ from acgs1.kit.notes import NoteVerifier
 from acgs1.kit.settings import PlatformSettings
 from acgs1.runtime.api import Api, ApiProblem
 from acgs1.runtime.demo import example_folder
+from acgs1.runtime.notes import read_notes
 
 T = TypeVar("T")
 
@@ -119,15 +120,14 @@ async def prepare(settings: PlatformSettings, users: int, ballots: int) -> Scene
     Raises NotReady where the airline example is not in force.
     """
     home = Home(settings.home)
-    people_file = home.run / "demo.json"
-    if not people_file.exists():
+    founders = read_notes(home).people
+    if not {"ines", "jonas", "mei"} <= founders.keys():
         raise NotReady(f"the airline example is not in force on `{settings.home}`: run `acgs1 demo` there first")
-    founders: dict[str, str] = json.loads(people_file.read_text())
     async with httpx.AsyncClient(timeout=60.0, trust_env=False) as http:
         public = Api(http, settings)
         desk, agents, people, voters = await _callers(http, public, settings, users)
         service = await _agent(http, settings, "policy_governance", home.service_secret("policy_governance"))
-        passwords = {**{name: founders[name] for name in ("ines", "jonas", "mei")}, **voters}
+        passwords = {**{name: founders[name].password for name in ("ines", "jonas", "mei")}, **voters}
         members = dict(zip(passwords, await _each(_sign_in(public, *pair) for pair in passwords.items()), strict=True))
 
         bundle = await desk.get("policy_governance", "/api/v1/bundles/active", Bundle)
@@ -272,7 +272,7 @@ class _Shelves:
     async def _run(self, number: int) -> Run:
         earlier = await self._desk.get("evolutionary_computation", "/api/v1/runs", Page[Run])
         if not earlier.items:
-            raise NotReady("evolutionary_computation has no run; run `acgs1 demo` again")
+            raise NotReady("evolutionary_computation has no run; run `acgs1 demo --again`")
         (threshold,) = earlier.items[-1].baseline
         body = to_search(self._bundle, self._document.constitution, threshold, some(labels(), number), number)
         run = await self._desk.post("evolutionary_computation", "/api/v1/runs", body, Run)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from acgs1.cli.faults import unusable
 from acgs1.cli.person import as_person, ask, user_option
 from acgs1.contracts.policy_governance import WalletTransaction
 from acgs1.kit.constitution_file import InvalidConstitutionFile, load_constitution
@@ -60,9 +61,8 @@ def draft(file: Path, user: str) -> None:
     try:
         document = load_constitution(file).model_dump(mode="json")
     except InvalidConstitutionFile as error:
-        lines = [error.detail, *(f"{item.pointer}: {item.detail}" for item in error.items)]
-        raise click.ClickException("\n".join(lines)) from None
-    ask(user, "POST", "constitutional_ai", "/api/v1/constitutions", document)
+        raise click.ClickException(unusable(error)) from None
+    ask(user, "POST", "constitutional_ai", "/api/v1/constitutions", document, files={"": file})
 
 
 @constitution.command("difference")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import httpx
 
+from acgs1.cli.faults import Files, told
 from acgs1.contracts.auth import AccessToken
 from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
@@ -19,8 +20,9 @@ user_option = click.option(
 )
 
 
-def as_person(user: str, work: Callable[[Api], Awaitable[None]]) -> None:
-    """Sign `user` in and do `work`. A problem that a service answers with becomes the command's error, with its code."""
+def as_person(user: str, work: Callable[[Api], Awaitable[None]], files: Files | None = None) -> None:
+    """Sign `user` in and do `work`. A problem that a service answers with becomes the command's error, with its code and every fault
+    by its place in `files`, from which the body was read."""
     settings = PlatformSettings()
     credentials = {"username": user, "password": password_of(user, settings)}
 
@@ -32,8 +34,10 @@ def as_person(user: str, work: Callable[[Api], Awaitable[None]]) -> None:
 
     try:
         asyncio.run(signed_in())
-    except ApiProblem as problem:
-        raise click.ClickException(str(problem)) from None
+    except ApiProblem as refused:
+        problem = refused.problem
+        what = f"{problem.title} ({problem.code})" if problem.errors else f"{problem.code} ({problem.status})"
+        raise click.ClickException(told(what, problem.detail, problem.errors, files or {})) from None
     except httpx.HTTPError as error:
         raise click.ClickException(f"the system does not answer ({error}); `acgs1 status` shows it") from None
 
@@ -45,19 +49,26 @@ def ask(
     path: str,
     body: dict[str, Any] | None = None,
     params: dict[str, Any] | None = None,
+    *,
+    files: Files | None = None,
 ) -> None:
-    """One call as `user`, its answer printed as JSON."""
+    """One call as `user`, its answer printed as JSON. `files`: where the body was read."""
 
     async def work(api: Api) -> None:
         answer = await api.call(method, part, path, body=body, params=params)
         click.echo(json.dumps(answer.json(), indent=2, ensure_ascii=False))
 
-    as_person(user, work)
+    as_person(user, work, files)
+
+
+def given_password() -> str | None:
+    """ACGS_PASSWORD, None where it is not set."""
+    return os.environ.get("ACGS_PASSWORD") or None
 
 
 def password_of(user: str, settings: PlatformSettings) -> str:
     """ACGS_PASSWORD, or what this machine knows, or what the person types."""
-    if password := os.environ.get("ACGS_PASSWORD"):
+    if password := given_password():
         return password
     # The administrator's own machine: whoever can read the data directory is the administrator.
     file = Home(settings.home).admin_password

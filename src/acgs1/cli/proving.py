@@ -10,11 +10,13 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from acgs1.cli.faults import told, unusable
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import RequestEnvironment
 from acgs1.core.clock import SystemClock
-from acgs1.core.errors import DomainError, ErrorItem
-from acgs1.kit.constitution_file import ConstitutionFile, InvalidConstitutionFile, load_constitution
+from acgs1.core.errors import DomainError
+from acgs1.kit.constitution_file import UnusableFile, load_constitution
+from acgs1.kit.constitution_file import read_text as read
 from acgs1.services.formal_verification.domain import Job, Plan
 
 if TYPE_CHECKING:
@@ -38,25 +40,7 @@ def run_job(
     try:
         return asyncio.run(_prove(job, deadline, workers, second_opinion))
     except DomainError as error:
-        lines = [f"  {_where(item, files or {})}: {item.detail}" for item in error.items]
-        raise Failure("\n".join([f"{error.title}: {error.detail}", *lines])) from error
-
-
-def _where(item: ErrorItem, files: dict[str, Path]) -> str:
-    """`file:line:column` of an error in one of the files."""
-    part, _, rest = (item.pointer or "").removeprefix("/").partition("/")
-    line, column = item.line or 1, item.column or 1
-    file = files.get(part)
-    if file is None:
-        return f"{item.pointer or 'input'}:{line}:{column}"
-    if part == "constitution":
-        law = ConstitutionFile(file)
-        if rest == "schema_text":
-            file = law.schema_path
-        else:
-            first, column = law.place(rest)
-            line += first - 1
-    return f"{file}:{line}:{column}"
+        raise Failure(told(error.title, error.detail, error.items, files or {})) from error
 
 
 async def _prove(job: Job, deadline: float, workers: int, second_opinion: bool) -> tuple[Plan, list[dict[str, Any]]]:
@@ -72,7 +56,8 @@ async def _prove(job: Job, deadline: float, workers: int, second_opinion: bool) 
 
 async def _with_progress(pool: "ProverPool", job: Job, deadline: float) -> tuple[Plan, list[dict[str, Any]]]:
     columns = (TextColumn("proving"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("proving", total=None)
         plan = await pool.plan(job)
         progress.update(task, total=len(plan.items))
@@ -87,8 +72,8 @@ async def _with_progress(pool: "ProverPool", job: Job, deadline: float) -> tuple
 def read_constitution(file: Path) -> Constitution:
     try:
         return load_constitution(file)
-    except InvalidConstitutionFile as error:
-        raise Failure(f"{error.title}: {error.detail}") from error
+    except UnusableFile as error:
+        raise Failure(unusable(error)) from error
 
 
 def first_error(error: ValidationError) -> str:
@@ -98,9 +83,9 @@ def first_error(error: ValidationError) -> str:
 
 def read_text(file: Path) -> str:
     try:
-        return file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"`{file}` cannot be read: {error}") from error
+        return read(file)
+    except UnusableFile as error:
+        raise Failure(unusable(error)) from error
 
 
 def place_of(environment: RequestEnvironment) -> str:

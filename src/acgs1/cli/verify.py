@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import ValidationError
 from rich.markup import escape
 
-from acgs1.cli.proving import FILE, SECONDS, out, place_of, read_constitution, read_text, run_job
+from acgs1.cli.proving import FILE, SECONDS, Failure, first_error, out, place_of, read_constitution, read_text, run_job
 from acgs1.contracts.formal_verification import (
     Counterexample,
     EnvironmentAnswer,
@@ -172,7 +173,13 @@ def compare(old: Path, new: Path, schema: Path, deadline: float, as_json: bool) 
     Exit status: 0 when nothing is newly allowed, 1 when something is or that is not known.
     """
     data = {"schema_text": read_text(schema), "old": read_text(old), "new": read_text(new)}
-    _, results = run_job(Job("cli", "compare", data), deadline, 1, second_opinion=False, files={"old": old, "new": new})
+    _, results = run_job(
+        Job("cli", "compare", data),
+        deadline,
+        1,
+        second_opinion=False,
+        files={"old": old, "new": new, "schema_text": schema},
+    )
     changes = [EnvironmentChange.model_validate(result) for result in results]
     change = overall_change(c.change for c in changes)
     if as_json:
@@ -214,22 +221,25 @@ def question(
 
     Exit status: 0 when that is proved impossible, 1 when there is one (it is shown) or that is not known.
     """
-    asked = NewQuestion(
-        schema_text=read_text(schema),
-        policies=read_text(file),
-        decision="deny" if denied else "allow",
-        when=when,
-        assume=assume,
-        principal=principal,
-        actions=actions,
-        resource=resource,
-    )
+    try:
+        asked = NewQuestion(
+            schema_text=read_text(schema),
+            policies=read_text(file),
+            decision="deny" if denied else "allow",
+            when=when,
+            assume=assume,
+            principal=principal,
+            actions=actions,
+            resource=resource,
+        )
+    except ValidationError as error:
+        raise Failure(f"the question cannot be put: {first_error(error)}") from error
     _, results = run_job(
         Job("cli", "question", asked.model_dump(mode="json")),
         deadline,
         1,
         second_opinion=False,
-        files={"policies": file},
+        files={"policies": file, "schema_text": schema},
     )
     answers = [EnvironmentAnswer.model_validate(result) for result in results]
     for answer in answers:

@@ -5,12 +5,20 @@ from typing import Any, cast
 
 import yaml
 from pydantic import ValidationError
+from yaml.reader import ReaderError
 
 from acgs1.contracts.constitution import Constitution
 from acgs1.core.errors import DomainError, ErrorItem
 
 
-class InvalidConstitutionFile(DomainError):
+class UnusableFile(DomainError):
+    """A file that cannot be read as text; `items` name the place as `file:line:column` where there is one."""
+
+    code = "unusable_file"
+    title = "The file cannot be used"
+
+
+class InvalidConstitutionFile(UnusableFile):
     """`items` name each fault as `file:line:column`."""
 
     code = "invalid_constitution_file"
@@ -30,10 +38,13 @@ class ConstitutionFile:
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
             document = yaml.safe_load(text)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark
-            where = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            raise self._invalid([ErrorItem(str(error.problem), self._at(*where), *where)]) from None
+        except yaml.YAMLError as error:
+            what, where = _of_yaml(error, text)
+            raise self._invalid([ErrorItem(what, self._at(*where), *where)]) from None
+        except ValueError as error:
+            # A word that YAML takes for a date, such as `2026-02-30`, and that is none.
+            where = _place_of_value_error(text)
+            raise self._invalid([ErrorItem(str(error), self._at(*where), *where)]) from None
         if not isinstance(document, dict) or not isinstance(node, yaml.MappingNode):
             raise self._invalid(
                 [ErrorItem("expected a mapping with `name`, `schema_file` and `principles`", self._at(1, 1), 1, 1)]
@@ -85,10 +96,59 @@ def load_constitution(path: Path) -> Constitution:
     return ConstitutionFile(path).constitution
 
 
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file; raises UnusableFile."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnusableFile(f"{path}: {error.strerror}") from None
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode()
+        where = _line_and_column(before, len(before))
+        pointer = f"{path}:{where[0]}:{where[1]}"
+        what = f"the byte 0x{data[error.start]:02x} is not UTF-8"
+        raise UnusableFile(f"{pointer}: {what}", items=(ErrorItem(what, pointer, *where),)) from None
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InvalidConstitutionFile(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InvalidConstitutionFile(f"{path}: byte {error.start} is not UTF-8") from None
+        return read_text(path)
+    except UnusableFile as error:
+        raise InvalidConstitutionFile(error.detail, items=error.items) from None
+
+
+def _of_yaml(error: yaml.YAMLError, text: str) -> tuple[str, tuple[int, int]]:
+    """What is wrong with the YAML, and in which line and column."""
+    if isinstance(error, ReaderError):
+        return f"the character U+{ord(text[error.position]):04X} is not allowed", _line_and_column(text, error.position)
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else None
+    return problem or str(error), (mark.line + 1, mark.column + 1) if mark else (1, 1)
+
+
+def _place_of_value_error(text: str) -> tuple[int, int]:
+    loader = yaml.SafeLoader(text)
+    try:
+        waiting: list[Any] = [loader.get_single_node()]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, yaml.ScalarNode):
+                try:
+                    loader.construct_object(node)
+                except ValueError:
+                    return node.start_mark.line + 1, node.start_mark.column + 1
+            elif isinstance(node, yaml.MappingNode):
+                waiting += [part for pair in node.value for part in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                waiting += node.value
+        return 1, 1
+    finally:
+        loader.dispose()
+
+
+def _line_and_column(text: str, position: int) -> tuple[int, int]:
+    """Of the character at `position`, from 1."""
+    before = text[:position]
+    return before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1

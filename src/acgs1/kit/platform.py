@@ -11,11 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from acgs1.contracts.events import Receipts
 from acgs1.contracts.monitoring import ProcessReport, ReportAnswer
-from acgs1.contracts.topology import CONSOLE
+from acgs1.contracts.topology import CONSOLE, PART_BY_NAME
 from acgs1.core.clock import Clock, SystemClock
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import Authenticator, KeySource, PublishedKeys
-from acgs1.kit.breaker import breakers
+from acgs1.kit.breaker import BreakerSnapshot, State, breakers
 from acgs1.kit.clients import PartClient, ServiceToken
 from acgs1.kit.db import Database
 from acgs1.kit.home import Home
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 _REPORT_DEADLINE = 3.0
+_EDGE_STATES = ("held open", "circuit open", "idle", "ok")
+"""Of an edge to another part, the worst first. `idle`: its breaker would let the next call through, and there was none yet."""
 
 
 class Platform:
@@ -119,7 +121,10 @@ class Platform:
         self._tasks.append(asyncio.create_task(supervised(), name=name))
 
     async def check(self) -> dict[str, str]:
-        """Each dependency: `ok`, or what is wrong."""
+        """Each dependency: `ok`, `idle` where nobody has tried since it failed, or what is wrong.
+
+        A part that is called here is judged by its circuit breakers, so that a probe of this service makes no call to others.
+        """
         checks = {"database": self.database.ping, **self._checks}
 
         async def one(check: Callable[[], Any]) -> str:
@@ -131,7 +136,17 @@ class Platform:
             return "ok"
 
         results = await asyncio.gather(*(one(check) for check in checks.values()))
-        return dict(zip(checks, results, strict=True))
+        return self._edges() | dict(zip(checks, results, strict=True))
+
+    def _edges(self) -> dict[str, str]:
+        """Every other part that has a client here, by the worst state of its breakers."""
+        seen: dict[str, set[str]] = {}
+        for breaker in breakers().snapshot():
+            source, _, target = breaker.name.partition("->")
+            part = target.partition(".")[0]
+            if source == self.service != part and part in PART_BY_NAME:
+                seen.setdefault(part, set()).add(_edge_state(breaker))
+        return {part: min(states, key=_EDGE_STATES.index) for part, states in seen.items()}
 
     def deliver_to_log(self) -> None:
         """Start delivering this service's outbox to integrity."""
@@ -164,7 +179,7 @@ class Platform:
         if self.service != CONSOLE.name:
             reporter = Reporter(self.service, self._report, interval=self.settings.report_seconds)
             self.spawn("reports", reporter.run)
-        _log.info("started", port=self.settings.port(self.service))
+        _log.info("started")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -177,3 +192,15 @@ class Platform:
         await self.http.aclose()
         await self.database.close()
         _log.info("stopped")
+
+
+def _edge_state(breaker: BreakerSnapshot) -> str:
+    match breaker.state:
+        case State.CLOSED:
+            return "ok"
+        case State.OPEN if breaker.retry_after:
+            return "circuit open"
+        case State.FORCED_OPEN:
+            return "held open"
+        case _:
+            return "idle"

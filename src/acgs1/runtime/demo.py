@@ -10,25 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from pydantic import TypeAdapter
 
 from acgs1.agents.calls import ToolCall
 from acgs1.agents.client import connect
 from acgs1.agents.enforce import EnforcementPoint, Executed, Refused
 from acgs1.contracts.constitution import Constitution
+from acgs1.contracts.constitutional_ai import ConstitutionDocument
 from acgs1.contracts.evolutionary_computation import Run
 from acgs1.contracts.formal_verification import Certificate
 from acgs1.contracts.governance_synthesis import Draft
 from acgs1.contracts.integrity import EvidenceBundle
-from acgs1.contracts.policy_governance import Approval, Bundle
+from acgs1.contracts.policy_governance import Approval, Bundle, Member
+from acgs1.core.clock import SystemClock
 from acgs1.kit.constitution_file import load_constitution
 from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
 from acgs1.ledger.client import ledger_client
-from acgs1.runtime.api import ApiProblem
+from acgs1.runtime.api import Answer, ApiProblem
 from acgs1.runtime.founding import Founding, FoundingFailed, Narrator
+from acgs1.runtime.notes import read_notes
 from acgs1.services.integrity.domain import verified, verify_evidence
 
 _WORKING_LIMIT = "working-limit.1"
+_MEMBERS = TypeAdapter(list[Member])
 
 
 def example_folder() -> Path:
@@ -37,21 +42,32 @@ def example_folder() -> Path:
     return shipped if shipped.is_dir() else Path(__file__).parents[3] / "examples" / "airline"
 
 
-class Demo:
-    """One run of the main job. Running it again on the same data directory goes on with what is already there."""
+class NotOurs(Exception):
+    """The system governs something else than the example, so the job was not run; the message says what."""
 
-    def __init__(self, settings: PlatformSettings, narrator: Narrator) -> None:
+
+class Demo:
+    """One run of the main job. Running it again on the same data directory goes on with what is already there. `password` is the
+    administrator's; without it, the file that the first start wrote is read."""
+
+    def __init__(self, settings: PlatformSettings, narrator: Narrator, *, password: str | None = None) -> None:
         self._settings = settings
+        self._password = password
         self._home = Home(settings.home)
         self._narrate = narrator
         self._folder = example_folder()
         self._constitution: Constitution = load_constitution(self._folder / "constitution.yaml")
         self._titles = {p.id: p.title for p in self._constitution.principles}
 
-    async def run(self) -> None:
-        """All nine steps; raises FoundingFailed or ApiProblem at the first that fails."""
+    async def run(self, *, replace: bool = True) -> None:
+        """All nine steps, and a note of when they were done; raises FoundingFailed or ApiProblem at the first that fails.
+
+        Without `replace`, raises NotOurs before the first step where members, constitution or active bundle are not the example's.
+        """
         async with httpx.AsyncClient(timeout=120.0, trust_env=False) as http:
-            self._founding = Founding(self._settings, http, self._constitution, self._narrate)
+            self._founding = Founding(self._settings, http, self._constitution, self._narrate, password=self._password)
+            if not replace:
+                await self._expect_ours()
             await self._founding.people()
             self._operator = self._founding.operator
             self._agent = self._founding.agent
@@ -63,6 +79,36 @@ class Demo:
             denied = await self._run_agent()
             await self._evidence(denied)
             await self._evolve(bundle)
+        notes = read_notes(self._home)
+        if notes.done_at is None:
+            notes.done_at = SystemClock().now()
+            notes.keep(self._home)
+
+    async def _expect_ours(self) -> None:
+        await self._founding.sign_in()
+        notes = read_notes(self._home)
+        law = await self._found("constitutional_ai", "/api/v1/constitutions/in-force", ConstitutionDocument)
+        if law is not None and law.meta.hash != self._constitution.hash:
+            raise NotOurs(
+                f"the constitution in force is `{law.constitution.name}`, not the example's; the job needs a fresh ACGS_HOME"
+            )
+        bundle = await self._found("policy_governance", "/api/v1/bundles/active", Bundle)
+        if bundle is not None and bundle.hash not in notes.bundles:
+            raise NotOurs(
+                f"the active bundle is `{bundle.name}`, which the job has not built; `acgs1 demo --again` replaces it"
+            )
+        answer = await self._founding.admin.call("GET", "policy_governance", "/api/v1/members")
+        known = {person.id for person in notes.people.values()}
+        if any(member.user_id not in known for member in _MEMBERS.validate_json(answer.content)):
+            raise NotOurs("there are voting members who are not the example's; the job needs a fresh ACGS_HOME")
+
+    async def _found(self, part: str, path: str, answer: type[Answer]) -> Answer | None:
+        try:
+            return await self._founding.admin.get(part, path, answer)
+        except ApiProblem as problem:
+            if problem.problem.status != 404:
+                raise
+            return None
 
     # --- 3 ---
 

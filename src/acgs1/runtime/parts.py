@@ -103,6 +103,12 @@ class _Spreading:
         await self._app(scope, receive, closing)
 
 
+def ports(part: Part, settings: PlatformSettings) -> tuple[int, ...]:
+    """Every TCP port that `part` opens: the ledger has a second one, where Solana's clients look for subscriptions."""
+    port = settings.port(part.name)
+    return (port, port + 1) if part is LEDGER else (port,)
+
+
 def run(part: Part, settings: PlatformSettings, listener: socket.socket | None = None) -> int:
     """Serve `part` until SIGTERM, on `listener` where one is given (the ledger opens its own ports); the process's exit status."""
     if part is LEDGER:
@@ -138,12 +144,12 @@ def _run_ledger(settings: PlatformSettings) -> int:
     from acgs1.ledger.node.settings import NodeSettings
 
     configure_logging("ledger", settings.log_level)
-    port = settings.port("ledger")
+    port, pubsub_port = ports(LEDGER, settings)
     node = NodeSettings(
         data_dir=settings.home / "ledger",
         host=settings.host,
         port=port,
-        pubsub_port=port + 1,
+        pubsub_port=pubsub_port,
         allowed_origins=settings.allowed_origins,
     )
     sys.stdout.flush()

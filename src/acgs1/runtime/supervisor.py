@@ -1,6 +1,7 @@
 """The supervisor: one process per part, forked from a preloaded parent, brought back when one dies."""
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -9,7 +10,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -19,7 +20,7 @@ from acgs1.contracts.topology import LEDGER, PARTS, Part
 from acgs1.kit.home import Home, write_private_json
 from acgs1.kit.settings import PlatformSettings
 from acgs1.runtime import parts
-from acgs1.runtime.ports import holder
+from acgs1.runtime.ports import family, taken
 from acgs1.runtime.scaling import Bounds, Rule, Scaler, processor_seconds
 
 _STOP_SECONDS: Final = 4.5
@@ -29,6 +30,8 @@ _STEADY_SECONDS: Final = 20.0
 _QUEUE_SECONDS: Final = 1.0
 """For how long new connections may wait for a part that is being brought back."""
 _NEW_SECONDS: Final = 4.0
+_GLANCE_SECONDS: Final = 0.2
+"""For how long the lock may be held by somebody who only looks whether it is (`supervised`)."""
 _PR_SET_PDEATHSIG: Final = 1
 
 Report = Callable[[str, str], None]
@@ -37,6 +40,27 @@ Report = Callable[[str, str], None]
 
 class CannotStart(Exception):
     """The system cannot be started here; the message says why and what would help."""
+
+
+def expect_ports(settings: PlatformSettings, which: Iterable[Part] = PARTS) -> None:
+    """Raises CannotStart where a part could not have one of its ports, naming the port, the part and whoever has it."""
+    for part in which:
+        for port in parts.ports(part, settings):
+            try:
+                who = taken(settings.host, port)
+            except OSError as error:
+                raise _cannot_bind(settings, part, port, error) from None
+            if who is not None:
+                raise CannotStart(
+                    f"port {port} ({part.name}) is taken by {who}; stop it, or set ACGS_PORT_OFFSET to move all ports"
+                )
+
+
+def _cannot_bind(settings: PlatformSettings, part: Part, port: int, error: OSError) -> CannotStart:
+    what = f"port {port} ({part.name}) cannot be bound on `{settings.host}`: {error.strerror}"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return CannotStart(f"{what}; set ACGS_HOST to an address of this machine")
+    return CannotStart(what)
 
 
 @dataclass(slots=True)
@@ -99,14 +123,14 @@ class Supervisor:
 
     def start(self) -> None:
         """Fork every part. Raises CannotStart when the data directory is in use or a port is taken, before anything runs."""
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CannotStart(f"another supervisor runs on `{self._home.root}`; `acgs1 status` shows it") from None
+        self._take_home()
+        expect_ports(self._settings, [service.part for service in self._services.values()])
         for service in self._services.values():
-            self._expect_free(service.part)
-        for service in self._services.values():
-            self._bind(service)
+            try:
+                self._bind(service)
+            except OSError as error:
+                port = self._settings.port(service.part.name)
+                raise _cannot_bind(self._settings, service.part, port, error) from None
         if self._many:
             parts.share_metrics(self._home)
         # The secrets of all parts exist before any part looks for its own.
@@ -162,6 +186,22 @@ class Supervisor:
                     self._signal(worker, signal.SIGKILL)
         (self._home.run / "supervisor.json").unlink(missing_ok=True)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._waited)
+
+    def _take_home(self) -> None:
+        deadline = time.monotonic() + _GLANCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise CannotStart(
+                        f"another supervisor runs on `{self._home.root}`; `acgs1 status` shows it"
+                    ) from None
+                time.sleep(_GLANCE_SECONDS / 10)
+            else:
+                break
+        # What one that was killed has left would be taken for this one's.
+        (self._home.run / "supervisor.json").unlink(missing_ok=True)
 
     # --- bringing back ---
 
@@ -338,7 +378,7 @@ class Supervisor:
     def _bind(self, service: _Service) -> None:
         """Take the port, without listening on it yet. The ledger opens its own."""
         if service.part is not LEDGER:
-            listener = socket.socket(socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET)
+            listener = socket.socket(family(self._settings.host))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((self._settings.host, self._settings.port(service.part.name)))
             service.listener = listener
@@ -347,13 +387,6 @@ class Supervisor:
         if service.listener is not None:
             service.listener.close()
             service.listener = None
-
-    def _expect_free(self, part: Part) -> None:
-        port = self._settings.port(part.name)
-        if (who := holder(port)) is not None:
-            raise CannotStart(
-                f"port {port} ({part.name}) is taken by {who}; stop it, or set ACGS_PORT_OFFSET to move all ports"
-            )
 
     def _write_state(self) -> None:
         state = {

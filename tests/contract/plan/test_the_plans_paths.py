@@ -42,6 +42,9 @@ def test_the_authentication_service_runs_from_its_own_folder(tmp_path: Path):
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) in {0, -signal.SIGTERM}
+    said = (tmp_path / "log").read_text()
+    assert f":{port} " in said, "uvicorn says where it listens"
+    assert '"port"' not in said, "the service does not know and does not guess"
 
 
 def test_the_ports_are_those_of_the_plan():

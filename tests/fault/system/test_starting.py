@@ -24,6 +24,36 @@ def test_a_taken_port_is_an_error_that_names_the_port_the_part_and_the_holder(tm
     assert not (tmp_path / "home" / "logs" / "auth.log").exists(), "nothing was started"
 
 
+def test_a_port_that_only_the_ledgers_subscriptions_need_is_one_of_them(tmp_path: Path):
+    system = System(tmp_path / "home")
+    port = PART_BY_NAME["ledger"].port + system.offset + 1
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", port))
+        done = system.command("up", "--quiet")
+    assert done.returncode == 1
+    assert f"port {port} (ledger) is taken by a process that does not listen on it" in done.stderr
+
+
+def test_an_address_of_another_machine_is_an_error_and_no_traceback(tmp_path: Path):
+    system = System(tmp_path / "home")
+    system.environment["ACGS_HOST"] = "192.0.2.1"
+    for command in (("up", "--quiet"), ("demo", "--exit")):
+        done = system.command(*command)
+        assert done.returncode == 1
+        assert "set ACGS_HOST to an address of this machine" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_another_system_on_the_same_ports_is_not_taken_for_ones_own(tmp_path: Path):
+    with running(tmp_path / "home") as system:
+        second = System(tmp_path / "second", system.offset)
+        done = second.command("demo", "--exit")
+        assert done.returncode == 1
+        assert "is taken by pid" in done.stderr, done.stderr
+        assert "healthy" not in done.stdout
+        assert "Traceback" not in done.stderr
+
+
 def test_a_second_supervisor_on_one_home_is_refused_and_the_first_is_not_disturbed(tmp_path: Path):
     with running(tmp_path / "home") as system:
         pids = {part: system.pid(part) for part in system.state()["parts"]}
@@ -68,12 +98,14 @@ def test_a_backup_of_the_running_system_starts_elsewhere_as_what_it_was(tmp_path
     assert restored.returncode == 0, restored.stdout + restored.stderr
     try:
         fresh.start()
-        token = fresh.person("olu") if (fresh.home / "run" / "demo.json").exists() else fresh.admin()
+        token = fresh.person("olu")
         assert fresh.call("GET", "constitutional_ai", "/api/v1/constitutions/in-force", token).json() == constitution
         assert fresh.call("GET", "policy_governance", "/api/v1/bundles/active", token).json() == bundle
         service = fresh.service("evolutionary_computation")
         for decision in decided:
             assert fresh.call("GET", "policy_governance", f"/api/v1/decisions/{decision}", service).status_code == 200
+        shown = fresh.command("demo", "--exit")
+        assert (shown.returncode, "The main job was done at" in shown.stdout) == (0, True), shown.stdout
         answer = fresh.decide(service)
         assert answer.json()["context"]["reason"] == "allowed"
         wanted = {*decided, answer.json()["context"]["evaluation_id"]}

@@ -1,6 +1,5 @@
 """A workflow is killed at every one of its steps, before the step's work and after it: it goes on, and nothing happens twice."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from typing import Any
 import pytest
 
 from acgs1.contracts.topology import PARTS
+from acgs1.kit.home import Home
+from acgs1.runtime.notes import Notes, Person
 from polling import eventually
 from system import System, govern
 
@@ -81,8 +82,8 @@ def _ines(system: System) -> str:
     person = {"username": "ines", "password": "a long enough password", "roles": ["member", "legislator", "operator"]}
     made = system.call("POST", "auth", "/api/v1/users", admin, json=person)
     assert made.status_code == 201, made.text
-    notes = {"ines": person["password"], "ines.id": made.json()["id"]}
-    (system.home / "run" / "demo.json").write_text(json.dumps(notes))
+    ines = Person(password="a long enough password", id=made.json()["id"])
+    Notes(people={"ines": ines}).keep(Home(system.home))
     return made.json()["id"]
 
 

@@ -157,9 +157,9 @@ def test_a_new_member_joins_by_vote_and_votes(system: System):
 
 def said(system: System, user: str, *arguments: str, status: int = 0) -> Any:
     """`acgs1 ...` as one of the people."""
-    passwords = json.loads((system.home / "run" / "demo.json").read_text()) | {"mo": "correct horse battery staple"}
+    password = "correct horse battery staple" if user == "mo" else system.password(user)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(system.environment, "ACGS_PASSWORD", passwords[user])
+        patch.setitem(system.environment, "ACGS_PASSWORD", password)
         done = system.command(*arguments, "--user", user)
     assert done.returncode == status, done.stdout + done.stderr
     return json.loads(done.stdout) if status == 0 else done.stderr

@@ -49,7 +49,7 @@ def test_every_part_is_healthy_and_status_says_so(governed: Governed):
 
 def test_the_main_job_can_be_done_again_and_goes_on_with_what_is_there(governed: Governed):
     system, _ = governed
-    again = system.command("demo", "--exit")
+    again = system.command("demo", "--exit", "--again")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "member ines is registered" in again.stdout
     assert "done in" in again.stdout

@@ -31,6 +31,8 @@ FAULTS = [
     ("name: Desk", "name: ''", 1, 1, "at least 1 character"),
     ("name: Desk", "name: [Desk", 2, 12, ""),
     ("    text: Do no harm.", "\ttext: Do no harm.", 6, 1, "cannot start any token"),
+    ("text: Do no harm.", "text: Do no\x07 harm.", 6, 16, "U+0007"),
+    ("text: Do no harm.", "text: 2026-02-30", 6, 11, "day"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import hmac
 import secrets
+from collections.abc import Callable
 from datetime import datetime
 
 from pydantic import JsonValue
@@ -118,17 +119,19 @@ class AuthService:
 
     # --- people ---
 
-    async def bootstrap(self, password: str) -> bool:
-        """Make the first signing key and the administrator `admin`, unless they exist. True when the administrator was made."""
+    async def bootstrap(self, first_password: Callable[[], str]) -> bool:
+        """Make the first signing key and the administrator `admin`, unless they exist. True when the administrator was made; only then
+        is `first_password` asked for one."""
         async with self._accounts.reading() as records:
-            if await records.keys() and await records.count_users():
+            has_users = await records.count_users() > 0
+            if has_users and await records.keys():
                 return False
-        password_hash = await self._passwords.hash(password)
+        password_hash = None if has_users else await self._passwords.hash(first_password())
         now = self._clock.now()
         async with self._accounts.transaction() as records:
             if not await records.keys():
                 await records.add_key(PublishedKey(self._signer.create(), now, None))
-            if await records.count_users():
+            if password_hash is None or await records.count_users():
                 return False
             user = UserAccount(new_id("usr"), "admin", password_hash, (Role.ADMIN,), active=True, created_at=now)
             await records.add_user(user)

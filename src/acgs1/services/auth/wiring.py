@@ -3,6 +3,8 @@
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 
 from fastapi import FastAPI
 
@@ -27,13 +29,17 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         platform.clock,
         platform.home.service_secret_hashes(),
     )
-    # The password is on disk before the account exists: a crash between the two leaves a file that the next start uses.
-    if not platform.home.admin_password.exists():
-        write_private(platform.home.admin_password, secrets.token_urlsafe(24).encode() + b"\n")
-    await service.bootstrap(platform.home.admin_password.read_text().strip())
+    await service.bootstrap(partial(_first_password, platform.home.admin_password))
     platform.trust(service)
     platform.deliver_to_log()
     app.state.service = service
     async with optimized(app, platform.settings, "auth"):
         app.state.auth_reads = AuthReads(service, app.state.reads, platform.clock)
         yield
+
+
+def _first_password(file: Path) -> str:
+    """What is in `file`. It is on disk before the account exists: a crash between the two leaves a file that the next start uses."""
+    if not file.exists():
+        write_private(file, secrets.token_urlsafe(24).encode() + b"\n")
+    return file.read_text().strip()
