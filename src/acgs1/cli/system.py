@@ -134,6 +134,8 @@ def demo(leave: bool, again: bool) -> None:
     """
     settings = PlatformSettings()
     home = Home(settings.home)
+    # The system is a process of its own, which nobody but this one would stop: SIGTERM ends both, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     system: subprocess.Popen[bytes] | None = None
     if supervised(settings.home) is None:
         system = start(settings)

@@ -1,5 +1,7 @@
 """The main job is done once, goes on where it was cut off, and leaves alone what it has not made."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from acgs1.kit.home import Home
 from acgs1.runtime.demo import Demo, NotOurs
 from acgs1.runtime.founding import Narrator
 from acgs1.runtime.notes import read_notes
+from acgs1.runtime.supervisor import supervised
 from system import System, govern, running
 
 pytestmark = pytest.mark.slow
@@ -107,3 +110,15 @@ def test_a_bundle_that_the_job_has_not_built_stays_active(tmp_path: Path):
         shown = system.command("demo", "--exit")
         assert shown.returncode == 0, shown.stdout + shown.stderr
         assert "The main job was not run: the active bundle is `Airline service desk`" in shown.stdout
+
+
+def test_who_ends_the_command_ends_the_system_that_it_started(tmp_path: Path):
+    system = System(tmp_path / "home")
+    command = [sys.executable, "-m", "acgs1", "demo"]
+    with subprocess.Popen(command, env=system.environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any("all parts are healthy" in line for line in process.stdout)
+        assert supervised(system.home) is not None
+        process.terminate()
+        process.wait(30)
+    assert supervised(system.home) is None
