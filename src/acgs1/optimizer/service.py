@@ -1,5 +1,7 @@
 """The performance optimizer of one process: its cache and its batch processor, made once and closed once."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 from acgs1.core.errors import DomainError
@@ -110,8 +112,21 @@ _process: PerformanceOptimizer | None = None
 
 
 def get_performance_optimizer(settings: PlatformSettings | None = None) -> PerformanceOptimizer:
-    """The optimizer of this process. `settings` counts while it is not initialized; the default is the environment's."""
+    """The optimizer of this process: in a service the one that the service uses. `settings` counts while it is not initialized; the
+    default is the environment's."""
     global _process  # noqa: PLW0603 - one per process is what it is for
     if _process is None or (settings is not None and not _process.initialized):
         _process = PerformanceOptimizer(settings)
     return _process
+
+
+@contextmanager
+def installed(optimizer: PerformanceOptimizer) -> Generator[None]:
+    """Make `optimizer` the one of this process for the length of the block. Where one is in use already, it comes back afterwards."""
+    global _process  # noqa: PLW0603 - as above
+    before, _process = _process, optimizer
+    try:
+        yield
+    finally:
+        if _process is optimizer:
+            _process = before if before is not None and before.initialized else None

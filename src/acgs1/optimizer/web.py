@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI, Request
 from acgs1.kit.settings import PlatformSettings
 from acgs1.optimizer.adaptive import AdaptiveTtl
 from acgs1.optimizer.policy import CachePolicy, ModelCodec
-from acgs1.optimizer.service import PerformanceOptimizer
+from acgs1.optimizer.service import PerformanceOptimizer, installed
 
 T = TypeVar("T")
 
@@ -19,12 +19,13 @@ OUTAGE_SECONDS: Final = 60.0
 
 @asynccontextmanager
 async def optimized(app: FastAPI, settings: PlatformSettings, service: str) -> AsyncGenerator[None]:
-    """Run an optimizer with the app's own settings and put `Reads` on `app.state.reads`."""
+    """Run the optimizer of this process with the app's own settings and put `Reads` on `app.state.reads`."""
     optimizer = PerformanceOptimizer(settings, owner=service)
     await optimizer.initialize()
     app.state.reads = Reads(optimizer, service)
     try:
-        yield
+        with installed(optimizer):
+            yield
     finally:
         await optimizer.close()
 
