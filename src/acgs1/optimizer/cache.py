@@ -257,19 +257,19 @@ class IntelligentCache:
         return await self._join(flight)
 
     async def invalidate(
-        self, *, service: str | None = None, operation: str | None = None, tags: Sequence[str] = ()
+        self, *, service: str | None = None, operation: str | Sequence[str] | None = None, tags: Sequence[str] = ()
     ) -> None:
-        """Forget every value that matches: of this service, of this operation, with any of these tags.
+        """Forget every value that matches: of this service, of this operation (or any of these), with any of these tags.
 
         On return this process and the shared levels have forgotten them; other processes follow within 100 ms. A load
         that is under way gives its value to those who already wait for it and to nobody else. A shared level that cannot
         be reached is owed the invalidation and not read before it has it.
         Raises ValueError when nothing is named: that is what `clear` is for.
         """
-        if service is None and operation is None and not tags:
+        if service is None and not operation and not tags:
             raise ValueError("name a service, an operation or tags; `clear` forgets everything")
-        scopes = [scope(service, operation, tag) for tag in tags] or [scope(service, operation)]
-        await self._invalidate(scopes)
+        operations = [operation] if isinstance(operation, str) else operation or [None]
+        await self._invalidate([scope(service, name, tag) for name in operations for tag in tags or [None]])
 
     async def clear(self) -> None:
         """Forget everything, on every level and in every process."""

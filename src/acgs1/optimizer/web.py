@@ -81,9 +81,10 @@ class Reads:
             self._service, operation, params, compute, version=version, tags=tags
         )
 
-    async def forget(self, operation: str | None = None, *, tags: Sequence[str] = ()) -> None:
-        """Forget every answer of `operation`, or of any with one of `tags`: here and in the other processes of this service."""
-        await self._optimizer.cache.invalidate(service=self._service, operation=operation, tags=tags)
+    async def forget(self, *operations: str, tags: Sequence[str] = ()) -> None:
+        """Forget every answer of `operations` (of all of them, if none is named), or those of them with one of `tags`: here and in
+        the shared levels on return, in the other processes of this service within 100 ms."""
+        await self._optimizer.cache.invalidate(service=self._service, operation=operations, tags=tags)
 
 
 async def _reads(request: Request) -> Reads:
