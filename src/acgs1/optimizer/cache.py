@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from acgs1.core.clock import Clock, SystemClock
 from acgs1.core.errors import DomainError
 from acgs1.kit.errors import DependencyUnavailable
+from acgs1.optimizer.batching import AsyncBatchProcessor, BatchClosed, BatchFull
 from acgs1.optimizer.guard import GuardedLevel, LevelStats
 from acgs1.optimizer.levels import EVERYTHING, LONGEST_SECONDS, Record, SharedLevel, cache_key, scope, scopes_of
 from acgs1.optimizer.policy import CachePolicy, seal, unseal
@@ -53,6 +54,9 @@ class OperationStats:
     stale: int = 0
     errors: int = 0
     refreshes: int = 0
+    """Loads begun in the background."""
+    refreshes_put_off: int = 0
+    """Refreshes for which there was no room: the value lives on until its TTL is over, or a later reader finds room."""
     load_seconds: float = 0.0
     entries: int = 0
     bytes_held: int = 0
@@ -94,7 +98,8 @@ class _Call:
 @dataclass(slots=True, eq=False)
 class _Flight:
     """A load that is under way. `overtaken`: an invalidation came meanwhile, so its value must not be kept.
-    `background`: it goes on though nobody waits. `refused`: another process computes the value.
+    `background`: it goes on though nobody waits; `queued`: it waits for its turn, and nobody may wait for it. `refused`: another
+    process computes the value.
     The future gives (what is kept, whether it is handed out as it is)."""
 
     call: _Call
@@ -102,6 +107,7 @@ class _Flight:
     task: "asyncio.Task[None] | None" = None
     waiters: int = 0
     background: bool = False
+    queued: bool = False
     overtaken: bool = False
     refused: bool = False
 
@@ -117,6 +123,8 @@ class IntelligentCache:
     `start` connects the shared levels (before that, and without any, only process memory is used).
 
     `claim_seconds`: how long a process that computes a value may hold up others that want it, should it die meanwhile.
+    `refreshes`: where early refreshes wait for their turn, so that many values of the same age do not take from callers what their
+    own loads need; default: four at once.
     """
 
     def __init__(
@@ -130,6 +138,7 @@ class IntelligentCache:
         owner: str = "cache",
         recovery_seconds: float = 1.0,
         claim_seconds: float = 2.0,
+        refreshes: AsyncBatchProcessor | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
@@ -150,6 +159,9 @@ class IntelligentCache:
             for index, level in enumerate(levels)
         ]
         self._claim_seconds = claim_seconds
+        self._refreshes = refreshes or AsyncBatchProcessor(
+            batch_size=4, batch_timeout=0, max_pending=256, concurrency=1, name="refreshes"
+        )
         # By upper level: when it last announced a scope (monotonic seconds); only what a lower one might repeat.
         self._announced: list[dict[str, float]] = [{} for _ in levels]
         self._epoch = 0
@@ -167,10 +179,7 @@ class IntelligentCache:
 
     async def close(self) -> None:
         """Stop loads in the background, finish the others and pending writes, and let go of every connection."""
-        self._closed = True
-        for flight in list(self._flights.values()):
-            if flight.background and flight.task is not None:
-                flight.task.cancel()
+        self.stop_refreshing()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE_SECONDS)
         for task in self._tasks:
@@ -181,6 +190,13 @@ class IntelligentCache:
         self._by_scope.clear()
         for stats in self._stats.values():
             stats.entries = stats.bytes_held = 0
+
+    def stop_refreshing(self) -> None:
+        """Give up the loads in the background that nobody waits for, and begin no more."""
+        self._closed = True
+        for flight in list(self._flights.values()):
+            if flight.background and flight.task is not None:
+                flight.task.cancel()
 
     async def get(
         self, service: str, operation: str, params: object, *, version: str | None = None, tags: Sequence[str] = ()
@@ -250,7 +266,7 @@ class IntelligentCache:
                 self._take_off(call, compute, background=True)
             return self._serve(call, slot)
         flight = self._flights.get(call.key)
-        if flight is None:
+        if flight is None or flight.queued:
             flight = self._take_off(call, compute, background=False)
         else:
             call.stats.joined += 1
@@ -345,11 +361,12 @@ class IntelligentCache:
 
     def _take_off(self, call: _Call, compute: Callable[[], Awaitable[Any]], *, background: bool) -> _Flight:
         loop = asyncio.get_running_loop()
-        flight = _Flight(call, loop.create_future(), background=background)
+        flight = _Flight(call, loop.create_future(), background=background, queued=background)
         # Its outcome may find nobody waiting; that is no error to report at exit.
         flight.future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._flights[call.key] = flight
-        flight.task = loop.create_task(self._fly(flight, compute), name=f"cache-{call.service}-{call.operation}")
+        work = self._refresh(flight, compute) if background else self._fly(flight, compute)
+        flight.task = loop.create_task(work, name=f"cache-{call.service}-{call.operation}")
         self._tasks.add(flight.task)
         flight.task.add_done_callback(self._tasks.discard)
         return flight
@@ -390,10 +407,8 @@ class IntelligentCache:
                     return
                 found = later or found
                 if claim is None and flight.refused and not flight.waiters:
-                    # Another process refreshes it, and nobody waits for it here: look again somewhat later.
-                    if (slot := self._slots.peek(call.key)) is not None:
-                        now = self._clock.monotonic()
-                        slot.refresh_at = now + max(0.0, slot.expires - now) / 4
+                    # Another process refreshes it, and nobody waits for it here.
+                    self._look_again_later(call.key)
                     return
             await self._load(flight, compute, found[1] if found else None, claim)
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait
@@ -408,6 +423,29 @@ class IntelligentCache:
             flight.future.cancel()
             if claim is not None:
                 await claim[0].release(call.key, claim[1])
+
+    async def _refresh(self, flight: _Flight, compute: Callable[[], Awaitable[Any]]) -> None:
+        """Fly when there is room for it, unless the value was loaded or invalidated by then."""
+
+        async def take_off() -> None:
+            if self._flights.get(flight.call.key) is flight:
+                flight.queued = False
+                await self._fly(flight, compute)
+
+        try:
+            await self._refreshes.add_operation(take_off)
+        except (BatchFull, BatchClosed):
+            flight.call.stats.refreshes_put_off += 1
+            self._look_again_later(flight.call.key)
+        finally:
+            self._withdraw(flight)
+            flight.future.cancel()
+
+    def _look_again_later(self, key: str) -> None:
+        """The value in memory stays as it is; a reader after a quarter of the time that it has left tries again to refresh it."""
+        if (slot := self._slots.peek(key)) is not None:
+            now = self._clock.monotonic()
+            slot.refresh_at = now + max(0.0, slot.expires - now) / 4
 
     def _adopt(self, flight: _Flight, guarded: GuardedLevel, record: Record) -> bool:
         """Take over what a shared level has, if it is fresh and newer than what is here."""

@@ -35,6 +35,10 @@ class CacheCollector(Collector):
         seconds = CounterMetricFamily("acgs_cache_load_seconds", "Time spent computing", labels=names)
         joined = CounterMetricFamily("acgs_cache_joined", "Calls that shared another's load", labels=names)
         stale = CounterMetricFamily("acgs_cache_stale", "Stale values served after a failed load", labels=names)
+        refreshed = CounterMetricFamily("acgs_cache_refreshes", "Loads begun before a value expired", labels=names)
+        put_off = CounterMetricFamily(
+            "acgs_cache_refreshes_put_off", "Refreshes for which there was no room", labels=names
+        )
         errors = CounterMetricFamily("acgs_cache_errors", "Loads that failed with nothing to serve", labels=names)
         by_level = [*names, "level"]
         age = CounterMetricFamily(
@@ -63,6 +67,8 @@ class CacheCollector(Collector):
                 (joined, stats.joined),
                 (stale, stats.stale),
                 (errors, stats.errors),
+                (refreshed, stats.refreshes),
+                (put_off, stats.refreshes_put_off),
                 (ratio, stats.hit_rate),
                 (held, stats.bytes_held),
                 (entries, stats.entries),
@@ -71,7 +77,7 @@ class CacheCollector(Collector):
                 family.add_metric(list(name), value)
         for name, seconds_now in self._cache.adaptive_ttls.items():
             ttl.add_metric(list(name), seconds_now)
-        yield from (hits, misses, loads, seconds, joined, stale, errors, age, spent, written)
+        yield from (hits, misses, loads, seconds, joined, stale, errors, refreshed, put_off, age, spent, written)
         yield from (ratio, held, entries, evicted, ttl)
         yield GaugeMetricFamily("acgs_cache_bytes", "Bytes held in process memory", value=self._cache.bytes_held)
         yield GaugeMetricFamily("acgs_cache_entries", "Values held in process memory", value=self._cache.entries)

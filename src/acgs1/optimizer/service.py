@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from acgs1.core.errors import DomainError
 from acgs1.kit.home import Home
@@ -10,6 +10,9 @@ from acgs1.kit.settings import PlatformSettings
 from acgs1.optimizer.batching import AsyncBatchProcessor
 from acgs1.optimizer.cache import IntelligentCache
 from acgs1.optimizer.levels import SharedLevel
+
+# As many as a service has connections to its database: more would only wait for one, and keep callers from having one.
+_AT_ONCE: Final = 8
 
 
 class NotInitialized(DomainError):
@@ -39,7 +42,10 @@ class PerformanceOptimizer:
 
     @property
     def batches(self) -> AsyncBatchProcessor:
-        """Raises NotInitialized before `initialize` and after `close`."""
+        """For work that nobody waits for at the moment, at most eight operations at once: the cache refreshes its values by it.
+
+        Raises NotInitialized before `initialize` and after `close`.
+        """
         if self._batches is None:
             raise NotInitialized("call `await get_performance_optimizer().initialize()` first")
         return self._batches
@@ -58,8 +64,8 @@ class PerformanceOptimizer:
         from acgs1.optimizer.metrics import CacheCollector, CachePublisher, several_workers
 
         levels = _levels(self._settings or PlatformSettings(), self._owner)
-        self._cache = IntelligentCache(levels=levels, owner=self._owner)
-        self._batches = AsyncBatchProcessor()
+        self._batches = AsyncBatchProcessor(batch_size=_AT_ONCE // 2, max_pending=1024, concurrency=2)
+        self._cache = IntelligentCache(levels=levels, owner=self._owner, refreshes=self._batches)
         await self._cache.start()
         if several_workers():
             self._publisher = CachePublisher(self._cache)
@@ -80,6 +86,7 @@ class PerformanceOptimizer:
             REGISTRY.unregister(self._collector)
         cache, batches = self._cache, self._batches
         self._cache = self._batches = None
+        cache.stop_refreshing()
         await batches.close()
         await cache.close()
 
