@@ -73,6 +73,7 @@ class DatabaseLevel:
 
     async def start(self, heard: Callable[[str], None], lost_track: Callable[[], None]) -> None:
         del lost_track  # positions are in the table: nothing is missed, only heard late
+        await self._database.warm()
         async with self._database.transaction() as session:
             if self._database.schema:
                 await session.execute(sa.text(f'CREATE SCHEMA IF NOT EXISTS "{self._database.schema}"'))

@@ -110,7 +110,14 @@ def _levels(settings: PlatformSettings, owner: str) -> list[SharedLevel]:
         url, schema = settings.database_url.get_secret_value(), "acgs_cache"
     else:
         url, schema = f"sqlite+aiosqlite:///{Home(settings.home).cache / 'shared.sqlite3'}", None
-    database = Database(url, schema=schema, pool_size=3, owner=owner, pool="cache_database")
+    database = Database(
+        url,
+        schema=schema,
+        pool_size=settings.cache_database_pool_size,
+        owner=owner,
+        pool="cache_database",
+        slow_query_seconds=settings.slow_query_ms / 1000,
+    )
     levels.append(DatabaseLevel(database))
     return levels
 

@@ -11,6 +11,7 @@ from acgs1.core.errors import DomainError
 from acgs1.kit.breaker import breakers
 from acgs1.kit.db import Store
 from acgs1.kit.platform import Platform
+from acgs1.kit.pools import PoolMeter
 from acgs1.optimizer.batching import KeyedBatcher
 from acgs1.optimizer.web import optimized
 from acgs1.services.policy_governance.adapters.engine import KernelLoader
@@ -51,6 +52,8 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         optimized(app, platform.settings, "policy_governance"),
     ):
         readers = GovernanceReads(app.state.reads)
+        connections = platform.settings.ledger_pool_size
+        client.rpc.pool(connections, PoolMeter("policy_governance", "ledger", connections))
         # Look-ups of the same moment go to the node in one request.
         lookups = KeyedBatcher(client.accounts, name="ledger-reads", max_batch=100)
         client.read_accounts_by(lookups.get)
