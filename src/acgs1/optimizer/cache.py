@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 _SLOT_OVERHEAD: Final = 1200
 
 _CLOSE_SECONDS: Final = 5.0
+# How old the figures of what shared levels hold may be.
+_SAMPLE_SECONDS: Final = 15.0
 # How long an upper level may take to announce what a lower one has announced, before it is told.
 _RELAY_SECONDS: Final = 0.02
 # An upper level's announcement this much earlier than a lower one's is taken for the same.
@@ -167,6 +169,7 @@ class IntelligentCache:
         self._epoch = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self._sampling: asyncio.Task[None] | None = None
 
     def declare(self, service: str, operation: str, policy: CachePolicy) -> None:
         """Cache the values of `operation` by `policy` from now on."""
@@ -176,6 +179,8 @@ class IntelligentCache:
         """Connect the shared levels. One that does not answer is left out until it does."""
         for guarded in self._levels:
             await guarded.start()
+        if self._levels:
+            self._sampling = asyncio.create_task(self._sample_now_and_then(), name="cache-sample")
 
     async def close(self) -> None:
         """Stop loads in the background, finish the others and pending writes, and let go of every connection."""
@@ -184,6 +189,9 @@ class IntelligentCache:
             await asyncio.wait(self._tasks, timeout=_CLOSE_SECONDS)
         for task in self._tasks:
             task.cancel()
+        if self._sampling is not None:
+            self._sampling.cancel()
+            await asyncio.wait([self._sampling])
         for guarded in self._levels:
             await guarded.close()
         self._slots.clear()
@@ -287,6 +295,17 @@ class IntelligentCache:
         operations = [operation] if isinstance(operation, str) else operation or [None]
         await self._invalidate([scope(service, name, tag) for name in operations for tag in tags or [None]])
 
+    async def sample(self) -> None:
+        """Have `level_stats` say what the shared levels hold now of the services that use this cache."""
+        for service in sorted({service for service, _ in self._stats}):
+            for guarded in self._levels:
+                await guarded.sample(service)
+
+    async def _sample_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(_SAMPLE_SECONDS * (1 + self._rng.random() / 4))
+            await self.sample()
+
     async def clear(self) -> None:
         """Forget everything, on every level and in every process."""
         await self._invalidate([EVERYTHING])
@@ -321,7 +340,7 @@ class IntelligentCache:
 
     @property
     def level_stats(self) -> Mapping[str, LevelStats]:
-        """Counts by name of the shared level."""
+        """Counts by name of the shared level; what it holds, as of the last sample."""
         return {guarded.level.name: guarded.stats for guarded in self._levels}
 
     # -- calls ---------------------------------------------------------------------------------------------------

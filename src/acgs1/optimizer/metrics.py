@@ -13,8 +13,16 @@ from acgs1.kit.pools import publish_pools
 from acgs1.optimizer.cache import IntelligentCache
 
 _PUBLISH_SECONDS: Final = 1.0
-# These do not add up over processes.
-_NOT_SUMMED: Final = frozenset({"acgs_cache_hit_ratio", "acgs_cache_ttl_seconds"})
+# These do not add up over processes: of what is shared, each process says the same.
+_NOT_SUMMED: Final = frozenset(
+    {
+        "acgs_cache_hit_ratio",
+        "acgs_cache_ttl_seconds",
+        "acgs_cache_level_held_bytes",
+        "acgs_cache_level_held_entries",
+        "acgs_cache_level_evicted",
+    }
+)
 
 
 class CacheCollector(Collector):
@@ -83,11 +91,24 @@ class CacheCollector(Collector):
         yield GaugeMetricFamily("acgs_cache_entries", "Values held in process memory", value=self._cache.entries)
         yield CounterMetricFamily("acgs_cache_evictions", "Values that lost their room", value=self._cache.evictions)
         failures = CounterMetricFamily("acgs_cache_level_failures", "Failed calls to a shared level", labels=["level"])
+        kept = GaugeMetricFamily("acgs_cache_level_held_bytes", "Bytes in a shared level, sampled", labels=by_level)
+        values = GaugeMetricFamily(
+            "acgs_cache_level_held_entries", "Values in a shared level, sampled", labels=by_level
+        )
+        lost = GaugeMetricFamily(
+            "acgs_cache_level_evicted",
+            "Values that have lost their room: in the database to this process, in Redis on the whole server",
+            labels=["level"],
+        )
         dropped = CounterMetricFamily("acgs_cache_dropped_writes", "Writes to a shared level dropped", labels=["level"])
         for level, stats in self._cache.level_stats.items():
             failures.add_metric([level], stats.failures)
             dropped.add_metric([level], stats.dropped_writes)
-        yield from (failures, dropped)
+            lost.add_metric([level], stats.evictions)
+            for name, held in stats.held.items():
+                kept.add_metric([*name, level], held.bytes)
+                values.add_metric([*name, level], held.entries)
+        yield from (failures, dropped, kept, values, lost)
 
 
 def several_workers() -> bool:

@@ -371,6 +371,24 @@ class TestAcrossProcesses:
         three = await make()
         assert await three.get("s", "op", {}, tags=["t"]) is None
 
+    async def test_it_tells_what_each_shared_level_holds_of_each_operation(self, make):
+        cache = await make()
+        for number in range(3):
+            await cache.set("s", "many", {"n": number}, "x" * 100)
+        await cache.set("s", "one", {}, "y")
+        await cache.set("other", "op", {}, "z")
+        await cache.get("s", "nothing", {})
+        await cache.sample()
+        assert cache.level_stats
+        for stats in cache.level_stats.values():
+            assert {name: held.entries for name, held in stats.held.items()} == {
+                ("s", "many"): 3,
+                ("s", "one"): 1,
+                ("other", "op"): 1,
+            }
+            assert 300 < stats.held["s", "many"].bytes < 600 > 3 * stats.held["s", "one"].bytes
+            assert stats.evictions == 0
+
     async def test_what_must_stay_in_the_process_does(self, make):
         one, two = await make(), await make()
         for cache in (one, two):
