@@ -174,6 +174,21 @@ async def test_nothing_found_is_not_kept(cache):
     assert source.reads == 2
 
 
+@pytest.mark.parametrize("error", [NotFound("not here"), DependencyUnavailable("away"), ValueError("broken")])
+async def test_an_error_is_not_kept(cache, error):
+    asked = 0
+
+    async def source() -> None:
+        nonlocal asked
+        asked += 1
+        raise error
+
+    for _ in range(3):
+        with pytest.raises(type(error)):
+            await cache.get_or_compute("s", "op", {}, source)
+    assert asked == 3
+
+
 async def test_a_policy_says_which_values_are_kept(cache):
     cache.declare("pdp", "decision", CachePolicy(cacheable=lambda value: value["decision"] == "allow"))
     source = Source()
