@@ -36,7 +36,16 @@ from acgs1.services.policy_governance.service.emergencies import EmergencyPowers
 from acgs1.services.policy_governance.service.members import Members
 from acgs1.services.policy_governance.service.voting import Voting
 from acgs1.services.policy_governance.service.wallets import Wallets
-from governance import MIGRATIONS, OPERATOR, FakePeople, FakeTexts, VerifierClient, airline, airline_policies
+from governance import (
+    MIGRATIONS,
+    OPERATOR,
+    FakePeople,
+    FakeReaders,
+    FakeTexts,
+    VerifierClient,
+    airline,
+    airline_policies,
+)
 
 
 class ChainVerifier(RemoteVerifier):
@@ -89,11 +98,11 @@ class Chamber:
         self.spool = DecisionSpool(self.home / "spool")
         self.point = DecisionPoint(self.store, self.spool, self.clock)
         (self.home / "seal").mkdir(exist_ok=True)
-        sealer, loader = KeySealer(self.home / "seal"), KernelLoader()
+        sealer, loader, readers = KeySealer(self.home / "seal"), KernelLoader(), FakeReaders()
         self.bundles = Bundles(
-            self.store, self.ledger, self.verifier, sealer, loader, self.point, self.texts, self.clock
+            self.store, self.ledger, self.verifier, sealer, loader, self.point, self.texts, readers, self.clock
         )
-        self.chronicle = Chronicle(self.store, self.ledger, self.clock)
+        self.chronicle = Chronicle(self.store, self.ledger, readers, self.clock)
         self.powers = EmergencyPowers(self.store, self.ledger, self.chronicle, self.point, self.clock)
         self.members = Members(self.store, self.ledger, self.chronicle, self.people, self.clock)
         self.voting = Voting(

@@ -335,6 +335,19 @@ class FakeLedger:
         self.happen("EmergencyResolved", index=index, status=status, **told)
 
 
+class FakeReaders:
+    """Notes what readers were told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    async def bundle_activated(self) -> None:
+        self.told.append("bundle activated")
+
+    async def ledger_moved(self) -> None:
+        self.told.append("ledger moved")
+
+
 class FakeTexts:
     """What constitutional_ai keeps."""
 
@@ -429,6 +442,7 @@ class Room:
     store: Store[GovernanceRepository]
     point: DecisionPoint
     texts: FakeTexts
+    readers: FakeReaders
     bundles: Bundles
     chronicle: Chronicle
     powers: EmergencyPowers
@@ -440,7 +454,15 @@ class Room:
     def restarted(self) -> "Room":
         """The same data, served by a process that has just started."""
         return _assemble(
-            self.home, self.database, self.ledger, self.people, self.verifier, self.clock, self.spool, self.texts
+            self.home,
+            self.database,
+            self.ledger,
+            self.people,
+            self.verifier,
+            self.clock,
+            self.spool,
+            self.texts,
+            self.readers,
         )
 
     def new_bundle(
@@ -468,13 +490,14 @@ def _assemble(
     clock: ManualClock,
     spool: DecisionSpool,
     texts: FakeTexts,
+    readers: FakeReaders,
 ) -> Room:
     store = Store(database, GovernanceRepository)
     point = DecisionPoint(store, spool, clock)
     remote = RemoteVerifier(verifier)  # type: ignore[arg-type] - answers the two calls that are made
     (home / "seal").mkdir(exist_ok=True)
-    bundles = Bundles(store, ledger, remote, KeySealer(home / "seal"), KernelLoader(), point, texts, clock)
-    chronicle = Chronicle(store, ledger, clock)
+    bundles = Bundles(store, ledger, remote, KeySealer(home / "seal"), KernelLoader(), point, texts, readers, clock)
+    chronicle = Chronicle(store, ledger, readers, clock)
     members = Members(store, ledger, chronicle, people, clock)
     voting = Voting(store, ledger, chronicle, members, remote, texts, clock)
     return Room(
@@ -488,6 +511,7 @@ def _assemble(
         store,
         point,
         texts,
+        readers,
         bundles,
         chronicle,
         EmergencyPowers(store, ledger, chronicle, point, clock),
@@ -498,11 +522,23 @@ def _assemble(
     )
 
 
-async def open_room(home: Path, url: str | None = None, schema: str | None = None) -> Room:
+async def open_room(
+    home: Path, url: str | None = None, schema: str | None = None, readers: FakeReaders | None = None
+) -> Room:
     database = Database(url or f"sqlite+aiosqlite:///{home / 'governance.sqlite3'}", schema=schema)
     await database.migrate(MIGRATIONS)
     spool = DecisionSpool(home / "spool")
-    return _assemble(home, database, FakeLedger(), FakePeople(), VerifierClient(), ManualClock(NOW), spool, FakeTexts())
+    return _assemble(
+        home,
+        database,
+        FakeLedger(),
+        FakePeople(),
+        VerifierClient(),
+        ManualClock(NOW),
+        spool,
+        FakeTexts(),
+        readers or FakeReaders(),
+    )
 
 
 async def close_room(room: Room) -> None:

@@ -8,6 +8,8 @@ from pydantic import BaseModel
 class SlowQuery(BaseModel):
     """One statement that took longer than the threshold, however often. Without parameters: they may be personal data."""
 
+    pool: str
+    """Which of the service's databases: `database`, its own, or `cache_database`, as in `acgs_pool_*`."""
     statement: str
     count: int
     """Executions over the threshold."""
@@ -23,7 +25,8 @@ class SlowQuery(BaseModel):
 
 
 class SlowQueries(BaseModel):
-    """The statements that cost most time in all, slowest first, since the process started."""
+    """The statements that cost most time in all, slowest first, since the process started: of the service's own database and of its
+    cache's."""
 
     service: str
     threshold_seconds: float

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import DateTime, MetaData, Select, TypeDecorator, event, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -15,7 +15,6 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.pool import QueuePool
 from sqlalchemy.types import JSON
 
 from acgs1.kit.errors import DependencyUnavailable, InvalidCursor
@@ -120,9 +119,7 @@ class Database:
         else:
             event.listen(self.engine.sync_engine, "do_connect", _connect)
             event.listen(self.engine.sync_engine, "checkout", _expect_open)
-        queue = cast("QueuePool", self.engine.sync_engine.pool)
-        self._meter.reads(queue.checkedout)
-        self.slow_queries = SlowQueryLog(owner, self.engine, slow_query_seconds)
+        self.slow_queries = SlowQueryLog(owner, self.engine, slow_query_seconds, pool=pool)
         self.recorded = asyncio.Event()
         """Set when a transaction that put something into the outbox was committed by this process."""
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)

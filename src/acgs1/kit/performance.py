@@ -1,4 +1,4 @@
-"""`/api/v1/performance`: how fast this service's database answers."""
+"""`/api/v1/performance`: how fast the databases of this service answer."""
 
 from fastapi import APIRouter, Request
 
@@ -15,6 +15,6 @@ def performance_router() -> APIRouter:
         "/queries", summary="Slow statements with their plans", dependencies=[require(Role.OPERATOR, Role.ADMIN)]
     )
     async def _queries(request: Request) -> SlowQueries:
-        return request.app.state.platform.database.slow_queries.report()
+        return request.app.state.platform.database.slow_queries.report_all()
 
     return router

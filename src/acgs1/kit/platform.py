@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import httpx
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,7 +20,7 @@ from acgs1.kit.db import Database
 from acgs1.kit.home import Home
 from acgs1.kit.idempotency import IdempotencyRecords
 from acgs1.kit.outbox import OutboxRelay
-from acgs1.kit.pools import MeasuredTransport, PoolMeter
+from acgs1.kit.pools import measured_client
 from acgs1.kit.reporting import Reporter
 from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.telemetry import configure_logging
@@ -58,11 +57,7 @@ class Platform:
         self.home = Home(settings.home)
         self.database = Database.for_service(service, settings, self.home)
         self.idempotency = IdempotencyRecords(self.database, self.clock)
-        self.http = httpx.AsyncClient(
-            transport=MeasuredTransport(PoolMeter(service, "http", settings.http_pool_size), settings.http_pool_size),
-            follow_redirects=False,
-            trust_env=False,
-        )
+        self.http = measured_client(service, "http", settings.http_pool_size)
         self._migrations = migrations
         self._tasks: list[asyncio.Task[None]] = []
         self._checks: dict[str, Callable[[], Any]] = {}

@@ -4,16 +4,16 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Literal, cast
+from typing import Any, ClassVar, Literal, cast
 from weakref import WeakSet
 
 import httpx
 from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy.exc import TimeoutError as NoConnectionInTime
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 from sqlalchemy.pool.base import PoolProxiedConnection
 
-Kind = Literal["database", "cache_database", "redis", "http"]
+Kind = Literal["database", "cache_database", "workflows", "redis", "http", "probes", "ledger"]
 
 POOL_WAIT = Histogram(
     "acgs_pool_wait_seconds",
@@ -29,7 +29,7 @@ POOL_TIMEOUTS = Counter("acgs_pool_timeouts", "Callers for whom no connection ca
 
 
 class PoolMeter:
-    """The measurements of one pool. Labels are bounded: a part of the system and one of four kinds."""
+    """The measurements of one pool. Labels are bounded: a part of the system and one of the kinds."""
 
     def __init__(self, service: str, pool: Kind, size: int) -> None:
         self.wait = POOL_WAIT.labels(service, pool)
@@ -59,9 +59,9 @@ class PoolMeter:
         self._size.set(0)
 
     @asynccontextmanager
-    async def slot(self, slots: asyncio.Semaphore) -> AsyncGenerator[None]:
-        """One of as many slots as there are connections, for the length of the block."""
-        await self.acquire(slots)
+    async def slot(self, slots: asyncio.Semaphore, timeout: float | None = None) -> AsyncGenerator[None]:
+        """One of as many slots as there are connections, for the length of the block; raises TimeoutError like `acquire`."""
+        await self.acquire(slots, timeout)
         try:
             yield
         finally:
@@ -96,21 +96,32 @@ def publish_pools() -> None:
         meter.publish()
 
 
-def measured_queue(meter: PoolMeter) -> type[AsyncAdaptedQueuePool]:
+class _Measured(QueuePool):
+    meter: ClassVar[PoolMeter]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.meter.reads(self.checkedout)
+
+    def connect(self) -> PoolProxiedConnection:
+        started = time.perf_counter()
+        try:
+            return super().connect()
+        except NoConnectionInTime:
+            self.meter.timeouts.inc()
+            raise
+        finally:
+            self.meter.wait.observe(time.perf_counter() - started)
+
+
+def measured_queue(meter: PoolMeter) -> type[QueuePool]:
     """SQLAlchemy's queue of connections, timed; for `create_async_engine(poolclass=...)`."""
+    return type("MeasuredQueue", (_Measured, AsyncAdaptedQueuePool), {"meter": meter})
 
-    class MeasuredQueue(AsyncAdaptedQueuePool):
-        def connect(self) -> PoolProxiedConnection:
-            started = time.perf_counter()
-            try:
-                return super().connect()
-            except NoConnectionInTime:
-                meter.timeouts.inc()
-                raise
-            finally:
-                meter.wait.observe(time.perf_counter() - started)
 
-    return MeasuredQueue
+def measured_threaded_queue(meter: PoolMeter) -> type[QueuePool]:
+    """The same for `create_engine(poolclass=...)`, whose callers are threads."""
+    return type("MeasuredThreadedQueue", (_Measured,), {"meter": meter})
 
 
 class MeasuredTransport(httpx.AsyncBaseTransport):
@@ -142,6 +153,12 @@ class MeasuredTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         await self._inner.aclose()
         self._meter.close()
+
+
+def measured_client(service: str, pool: Kind, size: int) -> httpx.AsyncClient:
+    """An httpx client over a `MeasuredTransport`: no redirects, nothing taken from the environment."""
+    transport = MeasuredTransport(PoolMeter(service, pool, size), size)
+    return httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
 
 
 class _Held(httpx.AsyncByteStream):

@@ -34,6 +34,12 @@ class PlatformSettings(BaseSettings):
     """Connections of one service to Redis for look-ups; one more listens for invalidations."""
     http_pool_size: Annotated[int, Field(ge=2, le=1000)] = 64
     """Connections of one service to all other parts together."""
+    cache_database_pool_size: Annotated[int, Field(ge=2, le=200)] = 3
+    """Connections of one service to the database level of the cache."""
+    ledger_pool_size: Annotated[int, Field(ge=1, le=1000)] = 100
+    """Requests of one service that may be on their way to the ledger at once, each on a connection of its own."""
+    workflow_pool_size: Annotated[int, Field(ge=2, le=200)] = 4
+    """Connections of one service to what keeps the results of its workflows."""
     slow_query_ms: Annotated[float, Field(gt=0)] = 100.0
     """A statement that takes this many milliseconds is captured: see `/api/v1/performance/queries`."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
+from weakref import WeakSet
 
 from prometheus_client import Counter
 from sqlalchemy import event
@@ -31,6 +32,9 @@ _PLACES: Final = re.compile(r"(\?|\$\d+(?:::[\w ()]+?)?)(\s*,\s*(\?|\$\d+(?:::[\
 _ROWS: Final = re.compile(r"(\([?$][^()]*\.\.\.\))(\s*,\s*\([?$][^()]*\.\.\.\))+")
 
 
+_logs: "WeakSet[SlowQueryLog]" = WeakSet()
+
+
 @dataclass(slots=True)
 class _Captured:
     text: str
@@ -51,8 +55,11 @@ class SlowQueryLog:
     statement, in the background, on a connection of the pool.
     """
 
-    def __init__(self, service: str, engine: AsyncEngine, threshold: float, clock: Clock | None = None) -> None:
-        self._service = service
+    def __init__(
+        self, service: str, engine: AsyncEngine, threshold: float, clock: Clock | None = None, *, pool: str = "database"
+    ) -> None:
+        self.service = service
+        self._pool = pool
         self._engine = engine
         # What it asks itself is not captured.
         self._quiet = engine.execution_options(acgs_explaining=True)
@@ -64,15 +71,16 @@ class SlowQueryLog:
         self._counter = SLOW.labels(service)
         event.listen(engine.sync_engine, "before_cursor_execute", _begin)
         event.listen(engine.sync_engine, "after_cursor_execute", self._end)
+        _logs.add(self)
 
     def report(self) -> SlowQueries:
-        captured = sorted(self._captured.values(), key=lambda one: -one.total)
         return SlowQueries(
-            service=self._service,
+            service=self.service,
             threshold_seconds=self._threshold,
             forgotten=self._forgotten,
             queries=[
                 SlowQuery(
+                    pool=self._pool,
                     statement=one.text[:_LONGEST_STATEMENT],
                     count=one.count,
                     total_seconds=round(one.total, 6),
@@ -82,11 +90,23 @@ class SlowQueryLog:
                     plan=one.plan,
                     plan_missing=one.missing,
                 )
-                for one in captured
+                for one in sorted(self._captured.values(), key=lambda one: -one.total)
             ],
         )
 
+    def report_all(self) -> SlowQueries:
+        """The same with those of the service's other databases in this process: the one of its cache."""
+        reports = [log.report() for log in {self, *_logs} if log.service == self.service]
+        queries = [query for report in reports for query in report.queries]
+        return SlowQueries(
+            service=self.service,
+            threshold_seconds=self._threshold,
+            forgotten=sum(report.forgotten for report in reports),
+            queries=sorted(queries, key=lambda query: -query.total_seconds),
+        )
+
     async def close(self) -> None:
+        _logs.discard(self)
         for task in self._explaining:
             task.cancel()
         await asyncio.gather(*self._explaining, return_exceptions=True)

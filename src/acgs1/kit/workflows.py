@@ -15,9 +15,11 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import JsonValue
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import QueuePool
 
 from acgs1.kit.errors import DependencyUnavailable
 from acgs1.kit.home import Home
+from acgs1.kit.pools import PoolMeter, measured_threaded_queue
 from acgs1.kit.settings import PlatformSettings
 
 T = TypeVar("T")
@@ -65,12 +67,16 @@ class Engine:
     One per process: DBOS is one.
     """
 
-    def __init__(self, service: str, url: URL, schema: str | None, executor: str, body: Body) -> None:
+    def __init__(
+        self, service: str, url: URL, schema: str | None, executor: str, body: Body, *, pool_size: int = 4
+    ) -> None:
         self._service = service
         self._url = url
         self._schema = schema
         self._executor = executor
         self._body = body
+        self._pool_size = pool_size
+        self._meter: PoolMeter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._launching = asyncio.Lock()
         self._dbos: Any = None
@@ -82,11 +88,12 @@ class Engine:
     @classmethod
     def for_service(cls, service: str, settings: PlatformSettings, home: Home, executor: str, body: Body) -> "Engine":
         """With the store that the settings give to `service`; `executor` names this process among all that ever ran."""
+        size = settings.workflow_pool_size
         if settings.database_url is None:
             file = home.database(f"{service}.workflows")
-            return cls(service, make_url(f"sqlite:///{file}"), None, executor, body)
+            return cls(service, make_url(f"sqlite:///{file}"), None, executor, body, pool_size=size)
         url = make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+psycopg")
-        return cls(service, url, f"acgs_{service}_workflows", executor, body)
+        return cls(service, url, f"acgs_{service}_workflows", executor, body, pool_size=size)
 
     @property
     def launched(self) -> bool:
@@ -115,6 +122,9 @@ class Engine:
             if self._dbos is not None:
                 await asyncio.to_thread(self._dbos.destroy, destroy_registry=True)
                 self._dbos = None
+                if self._meter is not None:
+                    self._meter.close()
+                    self._meter = None
                 _one_per_process.release()
 
     async def _launch(self) -> None:
@@ -142,7 +152,8 @@ class Engine:
         config: DBOSConfig = {
             "name": self._service,
             "system_database_url": self._url.render_as_string(hide_password=False),
-            "sys_db_pool_size": 4,
+            "sys_db_pool_size": self._pool_size,
+            "db_engine_kwargs": {"poolclass": self._measured()},
             "application_version": _VERSION,
             "executor_id": self._executor,
             "log_level": "WARNING",
@@ -167,6 +178,10 @@ class Engine:
             DBOS.destroy(destroy_registry=True)
             raise
         return DBOS
+
+    def _measured(self) -> type[QueuePool]:
+        self._meter = PoolMeter(self._service, "workflows", self._pool_size)
+        return measured_threaded_queue(self._meter)
 
     def _run(self, workflow_id: str) -> bool:
         from dbos import SetWorkflowID

@@ -17,7 +17,10 @@ import httptools
 if TYPE_CHECKING:
     import httpx
 
-_MAX_CONNECTIONS: Final = 100
+    from acgs1.kit.pools import PoolMeter
+
+# Of a line whose requests nobody counts (see PooledLine).
+_MAX_CONNECTIONS: Final = 1000
 # Below the 5 s after which servers commonly (uvicorn among them) close an idle connection.
 _IDLE_SECONDS: Final = 3.0
 
@@ -83,8 +86,36 @@ class HttpxLine:
             await self._http.aclose()
 
 
+class PooledLine:
+    """At most `size` requests at once over `line`; how long each waits for its place is measured. Raises LineError for one that has
+    had none after `timeout` seconds."""
+
+    def __init__(self, line: Line, size: int, timeout: float, meter: "PoolMeter") -> None:
+        self._line = line
+        self._size = size
+        self._timeout = timeout
+        self._meter = meter
+        self._slots = asyncio.Semaphore(size)
+
+    async def post(self, body: bytes) -> Reply:
+        try:
+            await self._meter.acquire(self._slots, self._timeout)
+        except TimeoutError:
+            raise LineError(
+                f"{self._size} requests are on their way, and none came back within {self._timeout:g} s"
+            ) from None
+        try:
+            return await self._line.post(body)
+        finally:
+            self._meter.release(self._slots)
+
+    async def close(self) -> None:
+        await self._line.close()
+        self._meter.close()
+
+
 class PlainLine:
-    """HTTP/1.1 (RFC 9112) over TCP, one request at a time on each of up to 100 connections, which are kept and used again.
+    """HTTP/1.1 (RFC 9112) over TCP, one request at a time on each of its connections, which are kept and used again.
 
     INVARIANT: a connection goes back to the idle ones only after a whole answer that allows it, so an answer is
     never taken for another request's.

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from acgs1.kit.tracing import CLIENT, span
 from acgs1.ledger.errors import LedgerUnavailableError, RpcFailureError
-from acgs1.ledger.http import HttpxLine, LineError, open_line
+from acgs1.ledger.http import HttpxLine, Line, LineError, PooledLine, open_line
 from acgs1.ledger.json_values import as_object
 from acgs1.ledger.landed import LANDED_SLOT
 
 if TYPE_CHECKING:
     import httpx
+
+    from acgs1.kit.pools import PoolMeter
 
 _READ_ATTEMPTS: Final = 3
 _NODE_UNHEALTHY: Final = -32005
@@ -29,7 +31,8 @@ class JsonRpc:
     def __init__(self, url: str, *, timeout: float = 10.0, http: "httpx.AsyncClient | None" = None) -> None:
         """`timeout` in seconds for each request. A given `http` client is used and not closed."""
         self.url = url
-        self._line = open_line(url, timeout) if http is None else HttpxLine(http, url, owned=False)
+        self._timeout = timeout
+        self._line: Line = open_line(url, timeout) if http is None else HttpxLine(http, url, owned=False)
         self._ids = itertools.count(1)
 
     async def __aenter__(self) -> "JsonRpc":
@@ -37,6 +40,10 @@ class JsonRpc:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    def pool(self, size: int, meter: "PoolMeter") -> None:
+        """Have at most `size` requests on their way at once, and measure how long others wait. Before the first call."""
+        self._line = PooledLine(self._line, size, self._timeout, meter)
 
     async def close(self) -> None:
         await self._line.close()

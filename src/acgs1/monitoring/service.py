@@ -28,6 +28,7 @@ from acgs1.kit.breaker import UnknownBreaker, breakers
 from acgs1.kit.db import Database
 from acgs1.kit.errors import DependencyUnavailable, InvalidRequest
 from acgs1.kit.home import Home
+from acgs1.kit.pools import measured_client
 from acgs1.kit.reporting import Reporter
 from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.telemetry import LATENCY_BUCKETS
@@ -171,7 +172,7 @@ class EnhancedMonitoringService:
         self._state = State(self._database, self.clock)
         if self._http is None:
             # The monitor's own calls have no breaker: to stop looking is the one thing that it must not do.
-            self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False)
+            self._http = measured_client(CONSOLE.name, "probes", self.settings.http_pool_size)
         self._probes = Probes(self.settings, self.clock, self._http, self._database, timeout=self.options.timeout)
         if self._sinks is None:
             self._sinks = sinks_of(self.options, self._http)

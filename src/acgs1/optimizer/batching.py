@@ -12,6 +12,7 @@ finishes those that wait, and returns when nothing runs.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from inspect import isawaitable
 from itertools import islice
@@ -279,11 +280,14 @@ class KeyedBatcher(Generic[K, R]):
                 future.set_result(value)
 
 
+_Operation = tuple[Callable[[], Any], Context]
+
+
 class AsyncBatchProcessor:
     """Runs operations together: up to `batch_size` at once, at the latest `batch_timeout` seconds after the first came.
 
-    The operations of a batch run concurrently; up to `concurrency` batches run side by side. An operation whose
-    submitter is cancelled is cancelled too.
+    The operations of a batch run concurrently; up to `concurrency` batches run side by side. An operation runs in the context
+    (trace, log fields) of its submitter, and is cancelled when that is.
     """
 
     def __init__(
@@ -295,7 +299,7 @@ class AsyncBatchProcessor:
         concurrency: int = 4,
         name: str = "operations",
     ) -> None:
-        self._batcher: _Batcher[Callable[[], Any], Any] = _Batcher(
+        self._batcher: _Batcher[_Operation, Any] = _Batcher(
             self._perform,
             name=name,
             max_batch=batch_size,
@@ -315,16 +319,16 @@ class AsyncBatchProcessor:
 
     async def add_operation(self, operation: Callable[[], Awaitable[T] | T]) -> T:
         """What `operation` returns. Raises what it raises, BatchFull or BatchClosed."""
-        return cast("T", await self._batcher.submit(operation))
+        return cast("T", await self._batcher.submit((operation, copy_context())))
 
     async def close(self) -> None:
         """Run what waits and take nothing more."""
         await self._batcher.close()
 
-    async def _perform(self, batch: dict["asyncio.Future[Any]", Callable[[], Any]]) -> None:
+    async def _perform(self, batch: dict["asyncio.Future[Any]", _Operation]) -> None:
         tasks: list[asyncio.Task[None]] = []
-        for future, operation in batch.items():
-            task = asyncio.create_task(_settle(future, operation))
+        for future, (operation, context) in batch.items():
+            task = asyncio.create_task(_settle(future, operation), context=context)
             # The submitter's cancellation reaches the operation through its future.
             future.add_done_callback(lambda done, task=task: task.cancel() if done.cancelled() else None)
             tasks.append(task)

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from acgs1.core.clock import Clock, SystemClock
 from acgs1.core.errors import DomainError
 from acgs1.kit.errors import DependencyUnavailable
+from acgs1.optimizer.batching import AsyncBatchProcessor, BatchClosed, BatchFull
 from acgs1.optimizer.guard import GuardedLevel, LevelStats
 from acgs1.optimizer.levels import EVERYTHING, LONGEST_SECONDS, Record, SharedLevel, cache_key, scope, scopes_of
 from acgs1.optimizer.policy import CachePolicy, seal, unseal
@@ -24,6 +25,8 @@ _log = logging.getLogger(__name__)
 _SLOT_OVERHEAD: Final = 1200
 
 _CLOSE_SECONDS: Final = 5.0
+# How old the figures of what shared levels hold may be.
+_SAMPLE_SECONDS: Final = 15.0
 # How long an upper level may take to announce what a lower one has announced, before it is told.
 _RELAY_SECONDS: Final = 0.02
 # An upper level's announcement this much earlier than a lower one's is taken for the same.
@@ -53,6 +56,9 @@ class OperationStats:
     stale: int = 0
     errors: int = 0
     refreshes: int = 0
+    """Loads begun in the background."""
+    refreshes_put_off: int = 0
+    """Refreshes for which there was no room: the value lives on until its TTL is over, or a later reader finds room."""
     load_seconds: float = 0.0
     entries: int = 0
     bytes_held: int = 0
@@ -94,7 +100,8 @@ class _Call:
 @dataclass(slots=True, eq=False)
 class _Flight:
     """A load that is under way. `overtaken`: an invalidation came meanwhile, so its value must not be kept.
-    `background`: it goes on though nobody waits. `refused`: another process computes the value.
+    `background`: it goes on though nobody waits; `queued`: it waits for its turn, and nobody may wait for it. `refused`: another
+    process computes the value.
     The future gives (what is kept, whether it is handed out as it is)."""
 
     call: _Call
@@ -102,6 +109,7 @@ class _Flight:
     task: "asyncio.Task[None] | None" = None
     waiters: int = 0
     background: bool = False
+    queued: bool = False
     overtaken: bool = False
     refused: bool = False
 
@@ -117,6 +125,8 @@ class IntelligentCache:
     `start` connects the shared levels (before that, and without any, only process memory is used).
 
     `claim_seconds`: how long a process that computes a value may hold up others that want it, should it die meanwhile.
+    `refreshes`: where early refreshes wait for their turn, so that many values of the same age do not take from callers what their
+    own loads need; default: four at once.
     """
 
     def __init__(
@@ -130,6 +140,7 @@ class IntelligentCache:
         owner: str = "cache",
         recovery_seconds: float = 1.0,
         claim_seconds: float = 2.0,
+        refreshes: AsyncBatchProcessor | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
@@ -150,11 +161,15 @@ class IntelligentCache:
             for index, level in enumerate(levels)
         ]
         self._claim_seconds = claim_seconds
+        self._refreshes = refreshes or AsyncBatchProcessor(
+            batch_size=4, batch_timeout=0, max_pending=256, concurrency=1, name="refreshes"
+        )
         # By upper level: when it last announced a scope (monotonic seconds); only what a lower one might repeat.
         self._announced: list[dict[str, float]] = [{} for _ in levels]
         self._epoch = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self._sampling: asyncio.Task[None] | None = None
 
     def declare(self, service: str, operation: str, policy: CachePolicy) -> None:
         """Cache the values of `operation` by `policy` from now on."""
@@ -164,23 +179,32 @@ class IntelligentCache:
         """Connect the shared levels. One that does not answer is left out until it does."""
         for guarded in self._levels:
             await guarded.start()
+        if self._levels:
+            self._sampling = asyncio.create_task(self._sample_now_and_then(), name="cache-sample")
 
     async def close(self) -> None:
         """Stop loads in the background, finish the others and pending writes, and let go of every connection."""
-        self._closed = True
-        for flight in list(self._flights.values()):
-            if flight.background and flight.task is not None:
-                flight.task.cancel()
+        self.stop_refreshing()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE_SECONDS)
         for task in self._tasks:
             task.cancel()
+        if self._sampling is not None:
+            self._sampling.cancel()
+            await asyncio.wait([self._sampling])
         for guarded in self._levels:
             await guarded.close()
         self._slots.clear()
         self._by_scope.clear()
         for stats in self._stats.values():
             stats.entries = stats.bytes_held = 0
+
+    def stop_refreshing(self) -> None:
+        """Give up the loads in the background that nobody waits for, and begin no more."""
+        self._closed = True
+        for flight in list(self._flights.values()):
+            if flight.background and flight.task is not None:
+                flight.task.cancel()
 
     async def get(
         self, service: str, operation: str, params: object, *, version: str | None = None, tags: Sequence[str] = ()
@@ -250,26 +274,37 @@ class IntelligentCache:
                 self._take_off(call, compute, background=True)
             return self._serve(call, slot)
         flight = self._flights.get(call.key)
-        if flight is None:
+        if flight is None or flight.queued:
             flight = self._take_off(call, compute, background=False)
         else:
             call.stats.joined += 1
         return await self._join(flight)
 
     async def invalidate(
-        self, *, service: str | None = None, operation: str | None = None, tags: Sequence[str] = ()
+        self, *, service: str | None = None, operation: str | Sequence[str] | None = None, tags: Sequence[str] = ()
     ) -> None:
-        """Forget every value that matches: of this service, of this operation, with any of these tags.
+        """Forget every value that matches: of this service, of this operation (or any of these), with any of these tags.
 
         On return this process and the shared levels have forgotten them; other processes follow within 100 ms. A load
         that is under way gives its value to those who already wait for it and to nobody else. A shared level that cannot
         be reached is owed the invalidation and not read before it has it.
         Raises ValueError when nothing is named: that is what `clear` is for.
         """
-        if service is None and operation is None and not tags:
+        if service is None and not operation and not tags:
             raise ValueError("name a service, an operation or tags; `clear` forgets everything")
-        scopes = [scope(service, operation, tag) for tag in tags] or [scope(service, operation)]
-        await self._invalidate(scopes)
+        operations = [operation] if isinstance(operation, str) else operation or [None]
+        await self._invalidate([scope(service, name, tag) for name in operations for tag in tags or [None]])
+
+    async def sample(self) -> None:
+        """Have `level_stats` say what the shared levels hold now of the services that use this cache."""
+        for service in sorted({service for service, _ in self._stats}):
+            for guarded in self._levels:
+                await guarded.sample(service)
+
+    async def _sample_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(_SAMPLE_SECONDS * (1 + self._rng.random() / 4))
+            await self.sample()
 
     async def clear(self) -> None:
         """Forget everything, on every level and in every process."""
@@ -305,7 +340,7 @@ class IntelligentCache:
 
     @property
     def level_stats(self) -> Mapping[str, LevelStats]:
-        """Counts by name of the shared level."""
+        """Counts by name of the shared level; what it holds, as of the last sample."""
         return {guarded.level.name: guarded.stats for guarded in self._levels}
 
     # -- calls ---------------------------------------------------------------------------------------------------
@@ -345,11 +380,12 @@ class IntelligentCache:
 
     def _take_off(self, call: _Call, compute: Callable[[], Awaitable[Any]], *, background: bool) -> _Flight:
         loop = asyncio.get_running_loop()
-        flight = _Flight(call, loop.create_future(), background=background)
+        flight = _Flight(call, loop.create_future(), background=background, queued=background)
         # Its outcome may find nobody waiting; that is no error to report at exit.
         flight.future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._flights[call.key] = flight
-        flight.task = loop.create_task(self._fly(flight, compute), name=f"cache-{call.service}-{call.operation}")
+        work = self._refresh(flight, compute) if background else self._fly(flight, compute)
+        flight.task = loop.create_task(work, name=f"cache-{call.service}-{call.operation}")
         self._tasks.add(flight.task)
         flight.task.add_done_callback(self._tasks.discard)
         return flight
@@ -390,10 +426,8 @@ class IntelligentCache:
                     return
                 found = later or found
                 if claim is None and flight.refused and not flight.waiters:
-                    # Another process refreshes it, and nobody waits for it here: look again somewhat later.
-                    if (slot := self._slots.peek(call.key)) is not None:
-                        now = self._clock.monotonic()
-                        slot.refresh_at = now + max(0.0, slot.expires - now) / 4
+                    # Another process refreshes it, and nobody waits for it here.
+                    self._look_again_later(call.key)
                     return
             await self._load(flight, compute, found[1] if found else None, claim)
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait
@@ -408,6 +442,29 @@ class IntelligentCache:
             flight.future.cancel()
             if claim is not None:
                 await claim[0].release(call.key, claim[1])
+
+    async def _refresh(self, flight: _Flight, compute: Callable[[], Awaitable[Any]]) -> None:
+        """Fly when there is room for it, unless the value was loaded or invalidated by then."""
+
+        async def take_off() -> None:
+            if self._flights.get(flight.call.key) is flight:
+                flight.queued = False
+                await self._fly(flight, compute)
+
+        try:
+            await self._refreshes.add_operation(take_off)
+        except (BatchFull, BatchClosed):
+            flight.call.stats.refreshes_put_off += 1
+            self._look_again_later(flight.call.key)
+        finally:
+            self._withdraw(flight)
+            flight.future.cancel()
+
+    def _look_again_later(self, key: str) -> None:
+        """The value in memory stays as it is; a reader after a quarter of the time that it has left tries again to refresh it."""
+        if (slot := self._slots.peek(key)) is not None:
+            now = self._clock.monotonic()
+            slot.refresh_at = now + max(0.0, slot.expires - now) / 4
 
     def _adopt(self, flight: _Flight, guarded: GuardedLevel, record: Record) -> bool:
         """Take over what a shared level has, if it is fresh and newer than what is here."""

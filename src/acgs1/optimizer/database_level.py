@@ -14,11 +14,12 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from acgs1.core.clock import Clock, SystemClock
 from acgs1.kit.db import Database
 from acgs1.kit.errors import DependencyUnavailable
-from acgs1.optimizer.levels import EVERYTHING, Record
+from acgs1.optimizer.levels import EVERYTHING, LONGEST_SECONDS, Held, Record, Sample, name_of
 
 _log = logging.getLogger(__name__)
 
@@ -28,16 +29,23 @@ _LISTENING_POLL_SECONDS: Final = 1.0
 _tables = sa.MetaData()
 
 RECORDS = sa.Table(
-    "cache_record",
+    "cache_value",
     _tables,
-    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("key", sa.String(400), primary_key=True),
+    sa.Column("service", sa.String(100), nullable=False),
+    sa.Column("operation", sa.String(200), nullable=False),
+    sa.Column("bytes", sa.Integer, nullable=False),
     sa.Column("payload", sa.LargeBinary, nullable=False),
     sa.Column("created", sa.Float(53), nullable=False),
     sa.Column("expires", sa.Float(53), nullable=False),
     sa.Column("stale_until", sa.Float(53), nullable=False, index=True),
     sa.Column("load_seconds", sa.Float(53), nullable=False),
     sa.Column("position", sa.BigInteger, nullable=False),
+    # What a sample asks for is in the index: no value has to be read for it.
+    sa.Index("ix_cache_value_held", "service", "operation", "bytes"),
 )
+# Of releases that did not know whose a value was.
+_FORMER: Final = sa.Table("cache_record", sa.MetaData())
 
 SCOPES = sa.Table(
     "cache_scope",
@@ -52,18 +60,28 @@ class DatabaseLevel:
 
     Invalidations by other processes are looked for every `poll_seconds`; on PostgreSQL they are announced, and looked for less
     often while the announcements can be heard.
+
+    `max_bytes`: over this, what expires soonest makes room; looked at with every sample, so it may be overstepped in between.
     """
 
     name = "database"
 
     def __init__(
-        self, database: Database, *, clock: Clock | None = None, timeout: float = 0.5, poll_seconds: float = 0.05
+        self,
+        database: Database,
+        *,
+        clock: Clock | None = None,
+        timeout: float = 0.5,
+        poll_seconds: float = 0.05,
+        max_bytes: int = 256 * 1024 * 1024,
     ) -> None:
         self.timeout = timeout
         self.position = 0
         self._database = database
         self._clock = clock or SystemClock()
         self._poll_seconds = poll_seconds
+        self._max_bytes = max_bytes
+        self._evictions = 0
         self._seen = 0
         self._own: set[tuple[str, int]] = set()
         self._following: asyncio.Task[None] | None = None
@@ -73,10 +91,13 @@ class DatabaseLevel:
 
     async def start(self, heard: Callable[[str], None], lost_track: Callable[[], None]) -> None:
         del lost_track  # positions are in the table: nothing is missed, only heard late
+        await self._database.warm()
         async with self._database.transaction() as session:
             if self._database.schema:
                 await session.execute(sa.text(f'CREATE SCHEMA IF NOT EXISTS "{self._database.schema}"'))
-            await (await session.connection()).run_sync(_tables.create_all)
+            connection = await session.connection()
+            await connection.run_sync(_FORMER.drop, checkfirst=True)
+            await connection.run_sync(_tables.create_all)
         async with self._database.reading() as session:
             self._seen = self.position = (await session.scalar(sa.select(sa.func.max(SCOPES.c.position)))) or 0
         self._following = asyncio.create_task(self._follow(heard), name="cache-database-feed")
@@ -104,6 +125,9 @@ class DatabaseLevel:
         rows = {
             key: {
                 "key": key,
+                "service": name_of(key)[0],
+                "operation": name_of(key)[1],
+                "bytes": len(record.payload),
                 "payload": record.payload,
                 "created": record.created,
                 "expires": record.expires,
@@ -141,10 +165,55 @@ class DatabaseLevel:
             )
             if EVERYTHING in scopes:
                 await session.execute(RECORDS.delete())
+            await self._forget_old_scopes(session, newest, position)
             if not self._database.is_sqlite:
                 await session.execute(sa.text(f"SELECT pg_notify('{_CHANNEL}', '')"))
             self._own.update((name, position) for name in scopes)
         self.position = max(self.position, position)
+
+    async def _forget_old_scopes(self, session: AsyncSession, newest: int, position: int) -> None:
+        """Scopes that were invalidated longer ago than any record lives say nothing that the newest of them does not say.
+
+        INVARIANT: what is older than a scope that was forgotten stays invalid: its position is `EVERYTHING`'s from then on. `newest`
+        is kept, because positions rise from it.
+        """
+        horizon = min(position - int(LONGEST_SECONDS * 1_000_000), newest - 1)
+        old = sa.and_(SCOPES.c.position <= horizon, SCOPES.c.scope != EVERYTHING)
+        last = await session.scalar(sa.select(sa.func.max(SCOPES.c.position)).where(old))
+        if last is None:
+            return
+        await session.execute(SCOPES.delete().where(old))
+        mark = self._insert(SCOPES).values(scope=EVERYTHING, position=last)
+        await session.execute(
+            mark.on_conflict_do_update(
+                index_elements=["scope"],
+                set_={"position": mark.excluded.position},
+                where=SCOPES.c.position < mark.excluded.position,
+            )
+        )
+
+    async def sample(self, service: str) -> Sample:
+        async with self._database.reading() as session:
+            total = (await session.scalar(sa.select(sa.func.sum(RECORDS.c.bytes)))) or 0
+        if total > self._max_bytes:
+            await self._make_room()
+        held = (
+            sa.select(RECORDS.c.operation, sa.func.count(), sa.func.sum(RECORDS.c.bytes))
+            .where(RECORDS.c.service == service)
+            .group_by(RECORDS.c.operation)
+        )
+        async with self._database.reading() as session:
+            rows = (await session.execute(held)).all()
+        return Sample({name: Held(entries, int(size)) for name, entries, size in rows}, self._evictions)
+
+    async def _make_room(self) -> None:
+        """Keep what lives longest, up to nine tenths of the room."""
+        running = sa.func.sum(RECORDS.c.bytes).over(order_by=(RECORDS.c.stale_until.desc(), RECORDS.c.key))
+        ranked = sa.select(RECORDS.c.key, running.label("kept")).subquery()
+        too_much = sa.select(ranked.c.key).where(ranked.c.kept > self._max_bytes * 9 // 10)
+        async with self._database.transaction() as session:
+            gone = await session.execute(RECORDS.delete().where(RECORDS.c.key.in_(too_much)).returning(RECORDS.c.key))
+            self._evictions += len(gone.all())
 
     async def claim(self, key: str, seconds: float) -> int | None:
         # Computing twice is cheaper than two more write transactions per load; Redis arbitrates where it is there.
@@ -228,6 +297,8 @@ class DatabaseLevel:
             else:
                 heard(row.scope)
         self.position = max(self.position, self._seen)
+        # One that was overtaken by a later invalidation of the same scope is not in the table any more.
+        self._own = {one for one in self._own if one[1] > self._seen}
 
 
 def _relax(connection: Any, _: object) -> None:

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from acgs1.kit.breaker import CircuitOpenError, Config, State, WindowType, breakers
 from acgs1.kit.tracing import CLIENT, span
 from acgs1.optimizer.batching import BatchClosed, BatchFull, GroupCommit
-from acgs1.optimizer.levels import EVERYTHING, Record, SharedLevel
+from acgs1.optimizer.levels import EVERYTHING, Held, Record, SharedLevel
 
 T = TypeVar("T")
 
@@ -29,15 +29,19 @@ _BREAKER: Final = Config(
 )
 
 _START_SECONDS: Final = 2.0
+_SAMPLE_SECONDS: Final = 5.0
 _MOST_OWED: Final = 1000
 
 
 @dataclass(slots=True)
 class LevelStats:
-    """Counts for one shared level: failed calls, and writes dropped because too many waited."""
+    """One shared level: failed calls, writes dropped because too many waited, and what it held by (service, operation) when it was last
+    sampled. `evictions`: values that have lost their room there, as far as the level can tell whose they were (see its class)."""
 
     failures: int = 0
     dropped_writes: int = 0
+    evictions: int = 0
+    held: dict[tuple[str, str], Held] = field(default_factory=dict[tuple[str, str], Held])
 
 
 class GuardedLevel:
@@ -109,6 +113,21 @@ class GuardedLevel:
             if len(self._owed) > _MOST_OWED:
                 self._owed = {EVERYTHING: None}
             self._recover()
+
+    async def sample(self, service: str) -> None:
+        """Note what the level holds of `service`. One that is too slow to say so is not shut out for it."""
+        if not self.usable:
+            return
+        try:
+            async with asyncio.timeout(_SAMPLE_SECONDS):
+                sample = await self.level.sample(service)
+        except Exception as error:  # noqa: BLE001 - as in `_call`
+            _log.info("cache level %s cannot be sampled now: %s", self.level.name, type(error).__name__)
+            return
+        if sample is not None:
+            kept = {name: held for name, held in self.stats.held.items() if name[0] != service}
+            self.stats.held = kept | {(service, operation): held for operation, held in sample.held.items()}
+            self.stats.evictions = sample.evictions
 
     async def claim(self, key: str, seconds: float) -> int | None:
         return await self._call(lambda: self.level.claim(key, seconds))

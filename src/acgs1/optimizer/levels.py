@@ -35,6 +35,22 @@ class Record:
     """The claim under which it was computed: of two records the one with the higher fence stays. 0: no claim."""
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a level holds of one operation."""
+
+    entries: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a level holds of one service, by operation, and how many values have lost their room there, of whatever service."""
+
+    held: dict[str, Held]
+    evictions: int
+
+
 class SharedLevel(Protocol):
     """A cache level outside the process. Methods raise whatever the store raises; the cache turns that into a miss."""
 
@@ -72,6 +88,10 @@ class SharedLevel(Protocol):
         """Make every record that has one of `scopes` invalid, here and in whoever follows the feed."""
         ...
 
+    async def sample(self, service: str) -> Sample | None:
+        """What it holds now; None when that is not known yet. Asked now and then, so it may cost as much as a few reads."""
+        ...
+
     async def claim(self, key: str, seconds: float) -> int | None:
         """The right to compute `key` for `seconds`: a fencing number, higher than any before it; 0 when the level does not
         arbitrate; None while another process has it."""
@@ -81,11 +101,17 @@ class SharedLevel(Protocol):
 
 
 def cache_key(service: str, operation: str, version: str | None, params: object) -> str:
-    """The identity of a cached value: SHA-256 over the canonical JSON of all that it depends on.
+    """The identity of a cached value: its service and operation, and SHA-256 over the canonical JSON of all that it depends on.
 
     Raises acgs1.core.canonical.CanonicalError for params that have no JSON form.
     """
-    return sha256_hex(canonical_json([service, operation, version, params]))
+    return f"{service}:{operation}:{sha256_hex(canonical_json([service, operation, version, params]))}"
+
+
+def name_of(key: str) -> tuple[str, str]:
+    """The service and operation of a `cache_key`."""
+    service, _, operation = key.rpartition(":")[0].partition(":")
+    return service, operation
 
 
 @lru_cache(maxsize=4096)

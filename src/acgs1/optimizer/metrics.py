@@ -13,8 +13,16 @@ from acgs1.kit.pools import publish_pools
 from acgs1.optimizer.cache import IntelligentCache
 
 _PUBLISH_SECONDS: Final = 1.0
-# These do not add up over processes.
-_NOT_SUMMED: Final = frozenset({"acgs_cache_hit_ratio", "acgs_cache_ttl_seconds"})
+# These do not add up over processes: of what is shared, each process says the same.
+_NOT_SUMMED: Final = frozenset(
+    {
+        "acgs_cache_hit_ratio",
+        "acgs_cache_ttl_seconds",
+        "acgs_cache_level_held_bytes",
+        "acgs_cache_level_held_entries",
+        "acgs_cache_level_evicted",
+    }
+)
 
 
 class CacheCollector(Collector):
@@ -35,6 +43,10 @@ class CacheCollector(Collector):
         seconds = CounterMetricFamily("acgs_cache_load_seconds", "Time spent computing", labels=names)
         joined = CounterMetricFamily("acgs_cache_joined", "Calls that shared another's load", labels=names)
         stale = CounterMetricFamily("acgs_cache_stale", "Stale values served after a failed load", labels=names)
+        refreshed = CounterMetricFamily("acgs_cache_refreshes", "Loads begun before a value expired", labels=names)
+        put_off = CounterMetricFamily(
+            "acgs_cache_refreshes_put_off", "Refreshes for which there was no room", labels=names
+        )
         errors = CounterMetricFamily("acgs_cache_errors", "Loads that failed with nothing to serve", labels=names)
         by_level = [*names, "level"]
         age = CounterMetricFamily(
@@ -63,6 +75,8 @@ class CacheCollector(Collector):
                 (joined, stats.joined),
                 (stale, stats.stale),
                 (errors, stats.errors),
+                (refreshed, stats.refreshes),
+                (put_off, stats.refreshes_put_off),
                 (ratio, stats.hit_rate),
                 (held, stats.bytes_held),
                 (entries, stats.entries),
@@ -71,17 +85,30 @@ class CacheCollector(Collector):
                 family.add_metric(list(name), value)
         for name, seconds_now in self._cache.adaptive_ttls.items():
             ttl.add_metric(list(name), seconds_now)
-        yield from (hits, misses, loads, seconds, joined, stale, errors, age, spent, written)
+        yield from (hits, misses, loads, seconds, joined, stale, errors, refreshed, put_off, age, spent, written)
         yield from (ratio, held, entries, evicted, ttl)
         yield GaugeMetricFamily("acgs_cache_bytes", "Bytes held in process memory", value=self._cache.bytes_held)
         yield GaugeMetricFamily("acgs_cache_entries", "Values held in process memory", value=self._cache.entries)
         yield CounterMetricFamily("acgs_cache_evictions", "Values that lost their room", value=self._cache.evictions)
         failures = CounterMetricFamily("acgs_cache_level_failures", "Failed calls to a shared level", labels=["level"])
+        kept = GaugeMetricFamily("acgs_cache_level_held_bytes", "Bytes in a shared level, sampled", labels=by_level)
+        values = GaugeMetricFamily(
+            "acgs_cache_level_held_entries", "Values in a shared level, sampled", labels=by_level
+        )
+        lost = GaugeMetricFamily(
+            "acgs_cache_level_evicted",
+            "Values that have lost their room: in the database to this process, in Redis on the whole server",
+            labels=["level"],
+        )
         dropped = CounterMetricFamily("acgs_cache_dropped_writes", "Writes to a shared level dropped", labels=["level"])
         for level, stats in self._cache.level_stats.items():
             failures.add_metric([level], stats.failures)
             dropped.add_metric([level], stats.dropped_writes)
-        yield from (failures, dropped)
+            lost.add_metric([level], stats.evictions)
+            for name, held in stats.held.items():
+                kept.add_metric([*name, level], held.bytes)
+                values.add_metric([*name, level], held.entries)
+        yield from (failures, dropped, kept, values, lost)
 
 
 def several_workers() -> bool:

@@ -2,7 +2,8 @@
 
 Kept there, all under `acgs1:cache:`:
 
-- `record:<key>`: a hash with the record's payload, header, position and fence; it ends with the record's `stale_until`.
+- `record:<service>:<operation>:<hash>`: a hash with the record's payload, header, position and fence; it ends with the record's
+  `stale_until`.
 - `scopes`: a sorted set of every invalidated scope by its position, and of the *epoch*: the position at which the set was
   made. A record must not be older than the epoch, so what outlived a loss of the set (an eviction, a flush) is not served.
 - `claim:<key>`: the fence of the process that computes the value now.
@@ -17,6 +18,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, cast
 from uuid import uuid4
 
@@ -28,7 +30,7 @@ from redis.exceptions import RedisError
 
 from acgs1.core.canonical import canonical_json
 from acgs1.kit.pools import PoolMeter
-from acgs1.optimizer.levels import LONGEST_SECONDS, Record
+from acgs1.optimizer.levels import LONGEST_SECONDS, Held, Record, Sample, name_of
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ _SCOPES: Final = _PREFIX + "scopes"
 _TICKS: Final = _PREFIX + "ticks"
 # No scope is named like this: scopes are `*` or have two tabs.
 _EPOCH: Final = "epoch"
+_SAMPLE_KEYS: Final = 1000
+_SAMPLE_STEPS: Final = 5
 
 # Instants are microseconds of the server's clock, made to rise strictly: they order events over restarts of the server, too.
 # `%.0f`, because Lua's own form of a number keeps 14 digits.
@@ -145,6 +149,7 @@ class RedisLevel:
         # The newest announcement heard; `position` may be ahead of it by an invalidation of our own.
         self._seen = 0
         self._following = False
+        self._sampling: dict[str, _Sampling] = {}
         self._task: asyncio.Task[None] | None = None
         self._heard: Callable[[str], None] = _ignore
         self._lost_track: Callable[[], None] = _ignore_all
@@ -225,6 +230,27 @@ class RedisLevel:
             )
         )
         self.position = max(self.position, int(position))
+
+    async def sample(self, service: str) -> Sample | None:
+        """By walks through the keys (SCAN), a few thousand of them at a time: None until the first walk is over. `evictions`: of the
+        whole server, whoever's values they were."""
+        walk = self._sampling.setdefault(service, _Sampling())
+        for _ in range(_SAMPLE_STEPS):
+            cursor, keys = await self._call(
+                lambda redis: redis.scan(walk.cursor, match=f"{_PREFIX}record:{service}:*", count=_SAMPLE_KEYS)
+            )
+            if keys:
+                sizes = await self._call(lambda redis, keys=keys: _sizes(redis, keys))
+                for key, size in zip(keys, sizes, strict=True):
+                    walk.seen[key.decode().removeprefix(_PREFIX + "record:")] = int(size)
+            walk.cursor = int(cursor)
+            if walk.cursor == 0:
+                walk.held, walk.seen = _by_operation(walk.seen), {}
+                break
+        if walk.held is None:
+            return None
+        stats = await self._call(lambda redis: redis.info("stats"))
+        return Sample(walk.held, int(stats["evicted_keys"]))
 
     async def claim(self, key: str, seconds: float) -> int | None:
         self._check()
@@ -326,6 +352,31 @@ class RedisLevel:
     def _saw(self, position: int) -> None:
         self._seen = max(self._seen, position)
         self.position = max(self.position, position)
+
+
+@dataclass(slots=True)
+class _Sampling:
+    """A walk through the keys of one service: where it is, what it has met (a key may be met twice), what the last one found."""
+
+    cursor: int = 0
+    seen: dict[str, int] = field(default_factory=dict[str, int])
+    held: dict[str, Held] | None = None
+
+
+def _sizes(redis: Any, keys: list[bytes]) -> Awaitable[Any]:
+    pipe = redis.pipeline(transaction=False)
+    for key in keys:
+        pipe.hstrlen(key, "payload")
+    return pipe.execute()
+
+
+def _by_operation(sizes: dict[str, int]) -> dict[str, Held]:
+    held: dict[str, Held] = {}
+    for key, size in sizes.items():
+        _, operation = name_of(key)
+        before = held.get(operation, Held(0, 0))
+        held[operation] = Held(before.entries + 1, before.bytes + size)
+    return held
 
 
 def _ignore(_: str) -> None: ...

@@ -1,6 +1,8 @@
 """The performance optimizer of one process: its cache and its batch processor, made once and closed once."""
 
-from typing import Any
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Final
 
 from acgs1.core.errors import DomainError
 from acgs1.kit.home import Home
@@ -8,6 +10,9 @@ from acgs1.kit.settings import PlatformSettings
 from acgs1.optimizer.batching import AsyncBatchProcessor
 from acgs1.optimizer.cache import IntelligentCache
 from acgs1.optimizer.levels import SharedLevel
+
+# As many as a service has connections to its database: more would only wait for one, and keep callers from having one.
+_AT_ONCE: Final = 8
 
 
 class NotInitialized(DomainError):
@@ -37,7 +42,10 @@ class PerformanceOptimizer:
 
     @property
     def batches(self) -> AsyncBatchProcessor:
-        """Raises NotInitialized before `initialize` and after `close`."""
+        """For work that nobody waits for at the moment, at most eight operations at once: the cache refreshes its values by it.
+
+        Raises NotInitialized before `initialize` and after `close`.
+        """
         if self._batches is None:
             raise NotInitialized("call `await get_performance_optimizer().initialize()` first")
         return self._batches
@@ -56,8 +64,8 @@ class PerformanceOptimizer:
         from acgs1.optimizer.metrics import CacheCollector, CachePublisher, several_workers
 
         levels = _levels(self._settings or PlatformSettings(), self._owner)
-        self._cache = IntelligentCache(levels=levels, owner=self._owner)
-        self._batches = AsyncBatchProcessor()
+        self._batches = AsyncBatchProcessor(batch_size=_AT_ONCE // 2, max_pending=1024, concurrency=2)
+        self._cache = IntelligentCache(levels=levels, owner=self._owner, refreshes=self._batches)
         await self._cache.start()
         if several_workers():
             self._publisher = CachePublisher(self._cache)
@@ -78,6 +86,7 @@ class PerformanceOptimizer:
             REGISTRY.unregister(self._collector)
         cache, batches = self._cache, self._batches
         self._cache = self._batches = None
+        cache.stop_refreshing()
         await batches.close()
         await cache.close()
 
@@ -101,7 +110,14 @@ def _levels(settings: PlatformSettings, owner: str) -> list[SharedLevel]:
         url, schema = settings.database_url.get_secret_value(), "acgs_cache"
     else:
         url, schema = f"sqlite+aiosqlite:///{Home(settings.home).cache / 'shared.sqlite3'}", None
-    database = Database(url, schema=schema, pool_size=3, owner=owner, pool="cache_database")
+    database = Database(
+        url,
+        schema=schema,
+        pool_size=settings.cache_database_pool_size,
+        owner=owner,
+        pool="cache_database",
+        slow_query_seconds=settings.slow_query_ms / 1000,
+    )
     levels.append(DatabaseLevel(database))
     return levels
 
@@ -110,8 +126,21 @@ _process: PerformanceOptimizer | None = None
 
 
 def get_performance_optimizer(settings: PlatformSettings | None = None) -> PerformanceOptimizer:
-    """The optimizer of this process. `settings` counts while it is not initialized; the default is the environment's."""
+    """The optimizer of this process: in a service the one that the service uses. `settings` counts while it is not initialized; the
+    default is the environment's."""
     global _process  # noqa: PLW0603 - one per process is what it is for
     if _process is None or (settings is not None and not _process.initialized):
         _process = PerformanceOptimizer(settings)
     return _process
+
+
+@contextmanager
+def installed(optimizer: PerformanceOptimizer) -> Generator[None]:
+    """Make `optimizer` the one of this process for the length of the block. Where one is in use already, it comes back afterwards."""
+    global _process  # noqa: PLW0603 - as above
+    before, _process = _process, optimizer
+    try:
+        yield
+    finally:
+        if _process is optimizer:
+            _process = before if before is not None and before.initialized else None

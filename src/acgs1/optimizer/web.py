@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI, Request
 from acgs1.kit.settings import PlatformSettings
 from acgs1.optimizer.adaptive import AdaptiveTtl
 from acgs1.optimizer.policy import CachePolicy, ModelCodec
-from acgs1.optimizer.service import PerformanceOptimizer
+from acgs1.optimizer.service import PerformanceOptimizer, installed
 
 T = TypeVar("T")
 
@@ -19,12 +19,13 @@ OUTAGE_SECONDS: Final = 60.0
 
 @asynccontextmanager
 async def optimized(app: FastAPI, settings: PlatformSettings, service: str) -> AsyncGenerator[None]:
-    """Run an optimizer with the app's own settings and put `Reads` on `app.state.reads`."""
+    """Run the optimizer of this process with the app's own settings and put `Reads` on `app.state.reads`."""
     optimizer = PerformanceOptimizer(settings, owner=service)
     await optimizer.initialize()
     app.state.reads = Reads(optimizer, service)
     try:
-        yield
+        with installed(optimizer):
+            yield
     finally:
         await optimizer.close()
 
@@ -80,9 +81,10 @@ class Reads:
             self._service, operation, params, compute, version=version, tags=tags
         )
 
-    async def forget(self, operation: str | None = None, *, tags: Sequence[str] = ()) -> None:
-        """Forget every answer of `operation`, or of any with one of `tags`: here and in the other processes of this service."""
-        await self._optimizer.cache.invalidate(service=self._service, operation=operation, tags=tags)
+    async def forget(self, *operations: str, tags: Sequence[str] = ()) -> None:
+        """Forget every answer of `operations` (of all of them, if none is named), or those of them with one of `tags`: here and in
+        the shared levels on return, in the other processes of this service within 100 ms."""
+        await self._optimizer.cache.invalidate(service=self._service, operation=operations, tags=tags)
 
 
 async def _reads(request: Request) -> Reads:

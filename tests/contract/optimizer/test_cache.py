@@ -14,6 +14,7 @@ from acgs1.core.canonical import CanonicalError
 from acgs1.core.clock import ManualClock
 from acgs1.kit.db import Database
 from acgs1.kit.errors import DependencyUnavailable, NotFound
+from acgs1.optimizer.batching import AsyncBatchProcessor
 from acgs1.optimizer.cache import IntelligentCache
 from acgs1.optimizer.database_level import DatabaseLevel
 from acgs1.optimizer.levels import SharedLevel
@@ -171,6 +172,21 @@ async def test_nothing_found_is_not_kept(cache):
     assert await cache.get_or_compute("s", "op", {}, source) is None
     assert await cache.get_or_compute("s", "op", {}, source) is None
     assert source.reads == 2
+
+
+@pytest.mark.parametrize("error", [NotFound("not here"), DependencyUnavailable("away"), ValueError("broken")])
+async def test_an_error_is_not_kept(cache, error):
+    asked = 0
+
+    async def source() -> None:
+        nonlocal asked
+        asked += 1
+        raise error
+
+    for _ in range(3):
+        with pytest.raises(type(error)):
+            await cache.get_or_compute("s", "op", {}, source)
+    assert asked == 3
 
 
 async def test_a_policy_says_which_values_are_kept(cache):
@@ -370,6 +386,24 @@ class TestAcrossProcesses:
         three = await make()
         assert await three.get("s", "op", {}, tags=["t"]) is None
 
+    async def test_it_tells_what_each_shared_level_holds_of_each_operation(self, make):
+        cache = await make()
+        for number in range(3):
+            await cache.set("s", "many", {"n": number}, "x" * 100)
+        await cache.set("s", "one", {}, "y")
+        await cache.set("other", "op", {}, "z")
+        await cache.get("s", "nothing", {})
+        await cache.sample()
+        assert cache.level_stats
+        for stats in cache.level_stats.values():
+            assert {name: held.entries for name, held in stats.held.items()} == {
+                ("s", "many"): 3,
+                ("s", "one"): 1,
+                ("other", "op"): 1,
+            }
+            assert 300 < stats.held["s", "many"].bytes < 600 > 3 * stats.held["s", "one"].bytes
+            assert stats.evictions == 0
+
     async def test_what_must_stay_in_the_process_does(self, make):
         one, two = await make(), await make()
         for cache in (one, two):
@@ -407,3 +441,83 @@ async def _until(ask: Callable[[], Awaitable[Any]], expected: Any) -> None:
     async with asyncio.timeout(20):
         while await ask() != expected:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.005)
+
+
+async def _now(look: Callable[[], Any]) -> Any:
+    return look()
+
+
+async def test_refreshes_wait_for_their_turn_and_hold_up_nobody(clock):
+    gate, running, most = asyncio.Event(), 0, 0
+    loaded: list[int] = []
+
+    def source(number: int) -> Callable[[], Awaitable[int]]:
+        async def load() -> int:
+            nonlocal running, most
+            loaded.append(number)
+            running += 1
+            most = max(most, running)
+            if clock.monotonic() > 0:
+                await gate.wait()
+            running -= 1
+            return number
+
+        return load
+
+    refreshes = AsyncBatchProcessor(batch_size=2, batch_timeout=0, max_pending=3, concurrency=1)
+    cache = IntelligentCache(default=POLICY, clock=clock, rng=random.Random(1), refreshes=refreshes)
+
+    async def read(number: int) -> int:
+        return await cache.get_or_compute("s", "op", {"n": number}, source(number))
+
+    for number in range(8):
+        await read(number)
+    loaded.clear()
+    clock.advance(9)
+    for number in range(8):
+        assert await read(number) == number, "the old value, at once"
+    await _until(lambda: _now(lambda: (running, refreshes.pending)), (2, 1))
+    assert most == 2
+    stats = cache.operations["s", "op"]
+    assert (stats.refreshes, stats.refreshes_put_off) == (8, 5)
+
+    waited, put_off = next(n for n in range(8) if n not in loaded), 7
+    clock.advance(1.5)
+    asking = [asyncio.create_task(read(number)) for number in (waited, put_off)]
+    # Whoever waits for an answer does not stand in the queue.
+    await _until(lambda: _now(lambda: running), 4)
+    gate.set()
+    assert await asyncio.gather(*asking) == [waited, put_off]
+    await _finished(cache)
+    assert sorted(loaded) == sorted({*loaded}), "nothing is loaded twice"
+    await cache.close()
+    await refreshes.close()
+
+
+async def test_a_value_that_was_invalidated_is_not_refreshed(clock):
+    gate = asyncio.Event()
+    loads: list[str] = []
+
+    def source(name: str) -> Callable[[], Awaitable[str]]:
+        async def load() -> str:
+            loads.append(name)
+            if clock.monotonic() > 0:
+                await gate.wait()
+            return name
+
+        return load
+
+    refreshes = AsyncBatchProcessor(batch_size=1, batch_timeout=0, concurrency=1)
+    cache = IntelligentCache(default=POLICY, clock=clock, rng=random.Random(1), refreshes=refreshes)
+    for name in "ab":
+        await cache.get_or_compute("s", name, {}, source(name))
+    clock.advance(9)
+    for name in "ab":
+        await cache.get_or_compute("s", name, {}, source(name))
+    await _until(lambda: _now(lambda: loads), ["a", "b", "a"])
+    await cache.invalidate(service="s", operation="b")
+    gate.set()
+    await _finished(cache)
+    assert loads == ["a", "b", "a"]
+    await cache.close()
+    await refreshes.close()

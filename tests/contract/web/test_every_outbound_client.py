@@ -11,7 +11,7 @@ SOURCE = Path(acgs1.__file__).parent
 # What a person runs, waiting in front of it: a failure goes to them at once, and no later call depends on it.
 COMMANDS = ("cli", "runtime")
 # Where the clients themselves are defined.
-DEFINITIONS = {"kit/clients.py", "ledger/http.py", "ledger/jsonrpc.py", "ledger/client.py"}
+DEFINITIONS = {"kit/clients.py", "kit/pools.py", "ledger/http.py", "ledger/jsonrpc.py", "ledger/client.py"}
 TRANSPORTS = {
     "AsyncClient",
     "Client",
@@ -21,6 +21,7 @@ TRANSPORTS = {
     "HTTPSConnection",
     "JsonRpc",
     "connect",
+    "measured_client",
 }
 GUARDED = {"PartClient", "ServiceToken"}
 AT_ONCE = {"get", "post", "put", "patch", "delete", "head", "options", "request", "stream", "urlopen"}

@@ -73,11 +73,17 @@ def test_every_service_answers_its_hot_reads_from_its_cache_and_measures_its_poo
         before = metrics(governed, part, admin).get("acgs_cache_hits_total", 0.0)
         again = governed.call("GET", part, path, admin)
         assert (first.status_code, again.content) == (200, first.content), (part, first.text)
-        after = metrics(governed, part, admin)
-        assert after["acgs_cache_hits_total"] > before, part
+
+        def counted(part: str = part, before: float = before) -> dict[str, float] | None:
+            # Each process writes its figures down once a second.
+            found = metrics(governed, part, admin)
+            return found if found.get("acgs_cache_hits_total", 0.0) > before else None
+
+        after = eventually(counted, f"`{part}` has counted the hit")
         assert after["acgs_cache_held_bytes"] > 0, part
-        # Three pools: the service's database and the cache's, Redis; and HTTP.
-        assert after["acgs_pool_size"] >= 8 + 3 + 8 + 64, part
+        # The service's database and the cache's, Redis, and HTTP; the ledger, where it is used.
+        ledger = 100 if part in {"policy_governance", "integrity"} else 0
+        assert after["acgs_pool_size"] >= 8 + 3 + 8 + 64 + ledger, part
         assert after["acgs_pool_wait_seconds_count"] > 0, part
 
 
@@ -93,7 +99,8 @@ def test_slow_statements_are_shown_to_operators_only_and_without_parameters(gove
 
         shown = eventually(explained, "a statement with its plan")
         assert shown["service"] == part
-        assert len(shown["queries"]) <= 100
+        assert len(shown["queries"]) <= 2 * 100
+        assert {query["pool"] for query in shown["queries"]} == {"database", "cache_database"}
         assert "ines" not in str(shown)
 
 

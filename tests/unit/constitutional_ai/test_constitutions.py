@@ -30,7 +30,7 @@ from acgs1.services.constitutional_ai.errors import (
     NoConstitutionInForce,
 )
 from acgs1.services.constitutional_ai.repository import ConstitutionRepository
-from acgs1.services.constitutional_ai.service import ConstitutionService
+from acgs1.services.constitutional_ai.service import ConstitutionService, principle_of
 from governance import airline
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -65,10 +65,24 @@ class FakeLedger:
         return self.told
 
 
+class FakeReaders:
+    """Notes what was in force, as the database has it, whenever readers were told that it changed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.told: list[str | None] = []
+
+    async def in_force_changed(self) -> None:
+        async with self._database.reading() as session:
+            found = await session.scalar(sa.text("SELECT hash FROM constitutions WHERE status = 'in_force'"))
+        self.told.append(found)
+
+
 @dataclass
 class Room:
     database: Database
     ledger: FakeLedger
+    readers: FakeReaders
     service: ConstitutionService
 
     def restarted(self) -> "Room":
@@ -87,7 +101,10 @@ class Room:
 
 def assemble(database: Database, ledger: FakeLedger) -> Room:
     store = Store(database, ConstitutionRepository)
-    return Room(database, ledger, ConstitutionService(store, KernelChecker(), ledger, ManualClock(NOW)))
+    readers = FakeReaders(database)
+    return Room(
+        database, ledger, readers, ConstitutionService(store, KernelChecker(), ledger, readers, ManualClock(NOW))
+    )
 
 
 @pytest.fixture
@@ -170,9 +187,10 @@ class TestAdoption:
         assert (meta.hash, meta.version, meta.ledger_signature) == (airline().hash, 1, "sig")
         assert (await room.service.adopt(kept.hash, LEGISLATOR, 0)).status == "in_force", "repeating changes nothing"
         first = airline().principles[0]
-        assert (await room.service.principle(first.id)).principle == first
+        document = await room.service.in_force()
+        assert principle_of(document, first.id).principle == first
         with pytest.raises(ConstitutionNotFound):
-            await room.service.principle("no-such-principle")
+            principle_of(document, "no-such-principle")
 
     async def test_whoever_waits_is_told_the_outcome(self, room: Room):
         kept = await room.service.draft(airline(), LEGISLATOR)
@@ -180,6 +198,25 @@ class TestAdoption:
         await room.service.wake.wait()
         await room.service.carry_adoption_through()
         assert (await waiting).status == "in_force"
+
+    async def test_readers_are_told_after_the_commit_and_before_the_acknowledgement(self, room: Room):
+        kept = await room.service.draft(airline(), LEGISLATOR)
+        acknowledged: list[int] = []
+
+        async def adopt() -> None:
+            await room.service.adopt(kept.hash, LEGISLATOR, 30)
+            acknowledged.append(len(room.readers.told))
+
+        waiting = asyncio.create_task(adopt())
+        await room.service.wake.wait()
+        await room.service.carry_adoption_through()
+        await waiting
+        assert acknowledged[0] >= 1
+        assert set(room.readers.told) == {airline().hash}
+        # Also whoever repeats it, in a process that did not carry it through.
+        again = room.restarted()
+        await again.service.adopt(kept.hash, LEGISLATOR, 0)
+        assert again.readers.told == [airline().hash]
 
     async def test_an_adoption_cut_off_by_a_kill_is_carried_through_after_the_restart(self, room: Room):
         kept = await room.service.draft(airline(), LEGISLATOR)
@@ -243,8 +280,10 @@ class TestAmendments:
         await room.adopted(founding)
         await room.service.draft(new, LEGISLATOR)
         room.ledger.tell(new.hash, 2)
+        room.readers.told.clear()
         await room.service.follow_ledger()
         await room.service.follow_ledger()
+        assert room.readers.told == [new.hash], "once, after the commit"
         meta = (await room.service.in_force()).meta
         assert (meta.hash, meta.version, meta.ledger_signature, meta.in_force_at) == (new.hash, 2, "sig-2", NOW)
         assert (await room.service.document(founding.hash)).meta.status == "superseded"
@@ -258,8 +297,10 @@ class TestAmendments:
         await room.adopted(airline())
         elsewhere = changed(preamble="Written elsewhere.")
         room.ledger.tell(elsewhere.hash, 2)
+        room.readers.told.clear()
         await room.service.follow_ledger()
         await room.service.follow_ledger()
+        assert room.readers.told == [None], "once, after the commit"
         with pytest.raises(NoConstitutionInForce, match=elsewhere.hash):
             await room.service.in_force()
         assert [e["type"] for e in await room.events()].count("constitution.text_missing") == 1

@@ -1,4 +1,5 @@
 import asyncio
+from contextvars import ContextVar
 
 import pytest
 
@@ -148,6 +149,18 @@ async def test_a_submitter_that_goes_away_takes_its_running_operation_along():
     await stopped.wait()
     assert await neighbour == 7
     await processor.close()
+
+
+async def test_an_operation_runs_in_the_context_of_its_submitter():
+    who = ContextVar("who", default="nobody")
+
+    async def submit(name: str) -> str:
+        who.set(name)
+        return await processor.add_operation(who.get)
+
+    processor = AsyncBatchProcessor(batch_timeout=0)
+    assert await asyncio.gather(*(asyncio.create_task(submit(name)) for name in "abc")) == ["a", "b", "c"]
+    assert processor.stats.batches == 1
 
 
 @pytest.mark.parametrize("bad", [{"max_batch": 0}, {"max_pending": 0}, {"max_delay": -1}])

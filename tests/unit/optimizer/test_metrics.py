@@ -4,6 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from acgs1.kit.db import Database
+from acgs1.optimizer.cache import IntelligentCache
+from acgs1.optimizer.database_level import DatabaseLevel
+from acgs1.optimizer.metrics import CacheCollector
+
 PROGRAM = """
 import asyncio, sys
 from acgs1.kit.pools import PoolMeter
@@ -58,3 +63,21 @@ def test_the_figures_of_several_workers_add_up(tmp_path: Path):
     for worker in workers:
         worker.communicate("\n")
     assert shown.stdout.split() == ["4.0", "4.0", "4.0", "4.0", "2.0", "8.0"]
+
+
+async def test_what_the_shared_levels_hold_is_told_by_operation_and_level(tmp_path: Path):
+    cache = IntelligentCache(levels=[DatabaseLevel(Database(f"sqlite+aiosqlite:///{tmp_path / 'x.sqlite3'}"))])
+    await cache.start()
+    for number in range(2):
+        await cache.set("s", "op", {"n": number}, "x" * 50)
+    await cache.sample()
+    shown = {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in CacheCollector(cache).collect()
+        for sample in family.samples
+    }
+    of_op = ("s", "op", "database")
+    assert shown["acgs_cache_level_held_entries", of_op] == 2
+    assert shown["acgs_cache_level_held_bytes", of_op] == shown["acgs_cache_written_bytes_total", of_op] > 100
+    assert shown["acgs_cache_level_evicted", ("database",)] == 0
+    await cache.close()

@@ -102,6 +102,22 @@ async def test_a_bundle_that_nobody_built_is_not_activated(room: Room):
         await room.bundles.activate("0" * 64, OPERATOR)
 
 
+async def test_readers_are_told_of_an_activation_once_it_is_committed(room: Room):
+    room.ledger.constitution = airline().hash
+    bundle = await room.bundles.build(room.new_bundle(), OPERATOR)
+    room.ledger.enacted.add(text_hash(bundle.policies))
+    found: list[str] = []
+
+    async def look() -> None:
+        found.append((await room.bundles.active()).hash)
+
+    room.readers.bundle_activated = look  # type: ignore[method-assign]
+    await room.bundles.activate(bundle.hash, OPERATOR)
+    assert found == [bundle.hash]
+    await room.bundles.activate(bundle.hash, OPERATOR)
+    assert found == [bundle.hash], "repeating it changes nothing"
+
+
 async def test_nothing_is_activated_while_activation_is_frozen_or_the_ledger_is_away(room: Room):
     room.ledger.constitution = airline().hash
     bundle = await room.bundles.build(room.new_bundle(), OPERATOR)

@@ -235,3 +235,16 @@ async def test_a_ledger_that_was_set_up_anew_is_not_taken_for_the_one_before_it(
     assert (new.index, new.status, new.proposed_by) == (0, "open", "w-new")
     in_force = await room.chronicle.constitution()
     assert (in_force.constitution_hash, in_force.constitution_version) == (airline().hash, 1)
+
+
+async def test_readers_hear_of_what_changes_the_ledgers_state_and_not_of_votes(room: Room):
+    await room.chronicle.catch_up()
+    await room.ledger.ratify(airline())
+    await room.chronicle.catch_up()
+    assert room.readers.told == ["ledger moved"]
+    room.ledger.happen("VoteCast", proposal=7, voter="w", choice="for", weight=1)
+    await room.chronicle.catch_up()
+    assert room.readers.told == ["ledger moved"]
+    room.ledger.amend("a" * 64)
+    await room.chronicle.catch_up()
+    assert room.readers.told == ["ledger moved", "ledger moved"]

@@ -17,7 +17,7 @@ from acgs1.contracts.constitutional_ai import (
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import caller, require
 from acgs1.kit.web import api_router
-from acgs1.optimizer.web import HotReads
+from acgs1.services.constitutional_ai.adapters.reads import ConstitutionReads
 from acgs1.services.constitutional_ai.errors import (
     AdoptionInProgress,
     AdoptionRefused,
@@ -44,7 +44,12 @@ async def _service(request: Request) -> ConstitutionService:
     return request.app.state.service
 
 
+async def _reads(request: Request) -> ConstitutionReads:
+    return request.app.state.constitution_reads
+
+
 Service = Annotated[ConstitutionService, Depends(_service)]
+HotReads = Annotated[ConstitutionReads, Depends(_reads)]
 Caller = Annotated[Identity, Depends(caller)]
 Legislator = Annotated[Identity, require(Role.LEGISLATOR, Role.ADMIN)]
 Hash = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
@@ -69,12 +74,12 @@ async def _versions(
 
 @router.get("/constitutions/in-force", summary="The constitution that binds now", tags=["constitutions"])
 async def _in_force(service: Service, reads: HotReads, _: Caller) -> ConstitutionDocument:
-    return await reads.get("in_force", {}, service.in_force)
+    return await reads.in_force(service.in_force)
 
 
 @router.get("/constitutions/{constitution_hash}", summary="One constitution in full", tags=["constitutions"])
 async def _document(constitution_hash: Hash, service: Service, reads: HotReads, _: Caller) -> ConstitutionDocument:
-    return await reads.get("document", {"hash": constitution_hash}, lambda: service.document(constitution_hash))
+    return await reads.document(constitution_hash, lambda: service.document(constitution_hash))
 
 
 @router.get(
@@ -104,4 +109,4 @@ async def _adopt(
 
 @router.get("/principles/{principle_id}", summary="One principle of the constitution in force", tags=["principles"])
 async def _principle(principle_id: str, service: Service, reads: HotReads, _: Caller) -> PrincipleInForce:
-    return await reads.get("principle", {"id": principle_id}, lambda: service.principle(principle_id))
+    return await reads.principle(principle_id, service.in_force)

@@ -35,6 +35,14 @@ class Constitutions(Protocol):
     def reading(self) -> AbstractAsyncContextManager[Records]: ...
 
 
+class Readers(Protocol):
+    """Those who were told what is in force, and might be told the same again."""
+
+    async def in_force_changed(self) -> None:
+        """Returns when nobody who asks this process gets an answer from before; in other processes nobody does after 100 ms."""
+        ...
+
+
 class Checker(Protocol):
     """Whether the schema and the invariants mean something to the evaluator."""
 

@@ -26,18 +26,22 @@ from acgs1.services.constitutional_ai.errors import (
     InvalidConstitution,
     NoConstitutionInForce,
 )
-from acgs1.services.constitutional_ai.ports import Checker, Constitutions, Ledger
+from acgs1.services.constitutional_ai.ports import Checker, Constitutions, Ledger, Readers
 
 _TITLE_BYTES = 64
 
 
 class ConstitutionService:
-    """All of constitutional_ai. `wake` is set when there is an adoption to carry through."""
+    """All of constitutional_ai. `wake` is set when there is an adoption to carry through.
 
-    def __init__(self, store: Constitutions, checker: Checker, ledger: Ledger, clock: Clock) -> None:
+    INVARIANT: an adoption is acknowledged, and an amendment counts as followed, only after the readers have heard of it.
+    """
+
+    def __init__(self, store: Constitutions, checker: Checker, ledger: Ledger, readers: Readers, clock: Clock) -> None:
         self._store = store
         self._checker = checker
         self._ledger = ledger
+        self._readers = readers
         self._clock = clock
         self.wake = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -81,9 +85,8 @@ class ConstitutionService:
         """
         async with self._store.transaction() as records:
             stored = _existing(await records.get(constitution_hash), constitution_hash)
-            if stored.status == "in_force":
-                return _version(stored)
-            if in_force := await records.with_status("in_force"):
+            in_force = await records.with_status("in_force")
+            if in_force and in_force.hash != stored.hash:
                 raise AmendmentNeedsVote(
                     f"`{in_force.constitution.name}` is in force; a member proposes the change to policy_governance: "
                     "POST /api/v1/proposals/amendments"
@@ -93,11 +96,15 @@ class ConstitutionService:
                 raise AdoptionInProgress(
                     f"`{adopting.constitution.name}` is on its way to the ledger; wait for its outcome"
                 )
-            if not adopting:
+            if not adopting and not in_force:
                 await records.set_status(constitution_hash, "adopting")
                 await records.record(self._event("constitution.adoption_begun", by.id, constitution_hash))
         self.wake.set()
-        return await self._outcome(constitution_hash, wait_seconds)
+        outcome = await self._outcome(constitution_hash, wait_seconds)
+        if outcome.status == "in_force":
+            # Its commit may be seen here before the job that made it has told the readers.
+            await self._readers.in_force_changed()
+        return outcome
 
     async def carry_adoption_through(self) -> bool:
         """One attempt at the adoption that is under way, if any; True when none is left.
@@ -124,6 +131,7 @@ class ConstitutionService:
                 await records.bring_into_force(adopting.hash, version, self._clock.now(), signature)
                 data = {"version": version, "ledger_signature": signature, "name": adopting.constitution.name}
                 await records.record(self._event("constitution.adopted", adopting.created_by, adopting.hash, **data))
+            await self._readers.in_force_changed()
         async with self._changed:
             self._changed.notify_all()
         return True
@@ -160,6 +168,8 @@ class ConstitutionService:
                 lost = {"version": told.constitution_version, "before": current.hash}
                 await records.record(self._event("constitution.text_missing", "ledger", told.constitution_hash, **lost))
         self._missing = None if stored is not None else told.constitution_hash
+        if stored is not None or current is not None:
+            await self._readers.in_force_changed()
 
     async def difference(self, constitution_hash: str) -> Difference:
         """What a constitution would change in the one in force."""
@@ -191,13 +201,6 @@ class ConstitutionService:
             rows, following = await records.page(cursor, limit)
         return Page[ConstitutionVersion](items=[_version(row) for row in rows], next_cursor=following)
 
-    async def principle(self, principle_id: str) -> PrincipleInForce:
-        document = await self.in_force()
-        for principle in document.constitution.principles:
-            if principle.id == principle_id:
-                return PrincipleInForce(constitution_hash=document.meta.hash, principle=principle)
-        raise ConstitutionNotFound(f"the constitution in force has no principle `{principle_id}`")
-
     async def _outcome(self, constitution_hash: str, wait_seconds: float) -> ConstitutionVersion:
         async def settled() -> ConstitutionVersion:
             async with self._changed:
@@ -214,6 +217,14 @@ class ConstitutionService:
 
     def _event(self, kind: str, actor: str, subject: str, **data: JsonValue) -> Event:
         return new_event("constitutional_ai", kind, self._clock.now(), actor=actor, subject=subject, **data)
+
+
+def principle_of(document: ConstitutionDocument, principle_id: str) -> PrincipleInForce:
+    """One principle of the constitution in force."""
+    for principle in document.constitution.principles:
+        if principle.id == principle_id:
+            return PrincipleInForce(constitution_hash=document.meta.hash, principle=principle)
+    raise ConstitutionNotFound(f"the constitution in force has no principle `{principle_id}`")
 
 
 def expect_titles_that_fit(constitution: Constitution) -> None:

@@ -274,11 +274,8 @@ async def _bundle(bundle_hash: Hash, bundles: BundlesPart, reads: HotReads, _: C
 
 
 @router.post("/bundles/{bundle_hash}/activation", summary="Decide by an adopted bundle from now on", tags=["bundles"])
-async def _activate(bundle_hash: Hash, bundles: BundlesPart, reads: HotReads, identity: Activator) -> Bundle:
-    bundle = await bundles.activate(bundle_hash, identity)
-    await reads.forget("active_bundle")
-    await reads.forget("bundle")
-    return bundle
+async def _activate(bundle_hash: Hash, bundles: BundlesPart, identity: Activator) -> Bundle:
+    return await bundles.activate(bundle_hash, identity)
 
 
 # --- decisions and approvals ---

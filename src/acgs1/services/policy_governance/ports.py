@@ -176,6 +176,16 @@ class Ledger(Protocol):
     async def end_emergency(self, index: int) -> None: ...
 
 
+class Readers(Protocol):
+    """Those who were given an answer, and might be given the same again. Each returns when nobody who asks this process gets one from
+    before; in other processes nobody does after 100 ms."""
+
+    async def bundle_activated(self) -> None: ...
+    async def ledger_moved(self) -> None:
+        """Something that `Ledger.state` tells has changed."""
+        ...
+
+
 class Texts(Protocol):
     """The constitutions that constitutional_ai keeps."""
 

@@ -7,15 +7,16 @@ from functools import partial
 import structlog
 from fastapi import FastAPI
 
-from acgs1.contracts.policy_governance import Bundle, GovernanceState
 from acgs1.core.errors import DomainError
 from acgs1.kit.breaker import breakers
 from acgs1.kit.db import Store
 from acgs1.kit.platform import Platform
+from acgs1.kit.pools import PoolMeter
 from acgs1.optimizer.batching import KeyedBatcher
-from acgs1.optimizer.web import OUTAGE_SECONDS, Reads, optimized
+from acgs1.optimizer.web import optimized
 from acgs1.services.policy_governance.adapters.engine import KernelLoader
 from acgs1.services.policy_governance.adapters.parts import AuthPeople, RemoteTexts, RemoteVerifier
+from acgs1.services.policy_governance.adapters.reads import GovernanceReads
 from acgs1.services.policy_governance.adapters.sealer import KeySealer
 from acgs1.services.policy_governance.adapters.workers import WorkerSpool
 from acgs1.services.policy_governance.repository import GovernanceRepository
@@ -46,7 +47,13 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
     spool = WorkerSpool(platform.home.spool, own.worker)
     verifier = RemoteVerifier(platform.client("formal_verification"))
     point = DecisionPoint(store, spool, platform.clock)
-    async with ledger_client(platform.settings, clock=platform.clock) as client:
+    async with (
+        ledger_client(platform.settings, clock=platform.clock) as client,
+        optimized(app, platform.settings, "policy_governance"),
+    ):
+        readers = GovernanceReads(app.state.reads)
+        connections = platform.settings.ledger_pool_size
+        client.rpc.pool(connections, PoolMeter("policy_governance", "ledger", connections))
         # Look-ups of the same moment go to the node in one request.
         lookups = KeyedBatcher(client.accounts, name="ledger-reads", max_batch=100)
         client.read_accounts_by(lookups.get)
@@ -55,8 +62,8 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
         ledger = SolanaGovernance(client, keys, rules, breakers().get("policy_governance->ledger"))
         sealer = KeySealer(platform.home.keys("policy_governance"))
         texts = RemoteTexts(platform.client("constitutional_ai"))
-        bundles = Bundles(store, ledger, verifier, sealer, KernelLoader(), point, texts, platform.clock)
-        chronicle = Chronicle(store, ledger, platform.clock)
+        bundles = Bundles(store, ledger, verifier, sealer, KernelLoader(), point, texts, readers, platform.clock)
+        chronicle = Chronicle(store, ledger, readers, platform.clock)
         powers = EmergencyPowers(store, ledger, chronicle, point, platform.clock)
         members = Members(store, ledger, chronicle, AuthPeople(platform.client("auth")), platform.clock)
         voting = Voting(store, ledger, chronicle, members, verifier, texts, platform.clock)
@@ -82,22 +89,7 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
             platform.spawn("votes", watch.carry_on)
             platform.spawn("spools", partial(spool.adopt, partial(jobs.keep_decisions, store)))
         try:
-            async with optimized(app, platform.settings, "policy_governance"):
-                _declare(app.state.reads)
-                yield
+            yield
         finally:
             await spool.close()
             await lookups.close()
-
-
-def _was_in_force(bundle: Bundle) -> bool:
-    """Before that its state changes from step to step of the vote."""
-    return bundle.activated_at is not None
-
-
-def _declare(reads: Reads) -> None:
-    # For readers: every step of a vote asks the ledger itself.
-    reads.declare("ledger_state", GovernanceState, ttl=1.0, at_least=0.25)
-    # An activation forgets both; the bound is for what comes about otherwise.
-    reads.declare("active_bundle", Bundle, ttl=1.0, stale_if_error=OUTAGE_SECONDS)
-    reads.declare("bundle", Bundle, ttl=1.0, stale_if_error=OUTAGE_SECONDS, cacheable=_was_in_force)

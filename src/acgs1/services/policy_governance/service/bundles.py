@@ -24,7 +24,16 @@ from acgs1.services.policy_governance.errors import (
     ConstitutionNotInForce,
     NoActiveBundle,
 )
-from acgs1.services.policy_governance.ports import Evaluator, Governance, Ledger, Loader, Sealer, Texts, Verifier
+from acgs1.services.policy_governance.ports import (
+    Evaluator,
+    Governance,
+    Ledger,
+    Loader,
+    Readers,
+    Sealer,
+    Texts,
+    Verifier,
+)
 from acgs1.services.policy_governance.service.decisions import DecisionPoint
 
 _log = structlog.get_logger()
@@ -43,6 +52,7 @@ class Bundles:
         loader: Loader,
         point: DecisionPoint,
         texts: Texts,
+        readers: Readers,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -52,6 +62,7 @@ class Bundles:
         self._loader = loader
         self._point = point
         self._texts = texts
+        self._readers = readers
         self._clock = clock
         # The bundle that is served, and the constitution whose guards stand beside its own (None: its own suffice).
         self._bound: tuple[str, str | None] | None = None
@@ -125,6 +136,7 @@ class Bundles:
             )
         self._point.serve(evaluator, policies_hash)
         self._bound = (bundle_hash, None)
+        await self._readers.bundle_activated()
         return await self.bundle(bundle_hash)
 
     async def load_active(self) -> None:

@@ -22,7 +22,7 @@ from acgs1.services.policy_governance.domain import (
     over,
 )
 from acgs1.services.policy_governance.errors import CursorLost
-from acgs1.services.policy_governance.ports import Governance, Ledger, Records
+from acgs1.services.policy_governance.ports import Governance, Ledger, Readers, Records
 
 _log = structlog.get_logger()
 _SERVICE = "policy_governance"
@@ -38,6 +38,18 @@ _LOGGED = {
 }
 """What changes nothing here and is recorded all the same. Anchored roots are not: recording them would make the log grow, and so
 the next root."""
+_STATE = frozenset(
+    {
+        "Initialized",
+        "ParametersChanged",
+        "ProposalCreated",
+        "MemberChanged",
+        "Ratified",
+        "ConstitutionAmended",
+        "PrincipleChanged",
+    }
+)
+"""What changes what the ledger says of itself. Votes do not."""
 
 
 class Chronicle:
@@ -49,9 +61,10 @@ class Chronicle:
     what the events led to.
     """
 
-    def __init__(self, store: Governance, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, store: Governance, ledger: Ledger, readers: Readers, clock: Clock) -> None:
         self._store = store
         self._ledger = ledger
+        self._readers = readers
         self._clock = clock
         self._lock = asyncio.Lock()
         self._asked = self._answered = 0
@@ -87,6 +100,8 @@ class Chronicle:
                         for happened in chapter.events:
                             await self._apply(records, happened)
                         await records.keep_position(_at(await records.position(), chapter.cursor))
+                    if any(happened.kind in _STATE for happened in chapter.events):
+                        await self._readers.ledger_moved()
                 if chapter.caught_up:
                     break
             await self._let_lapse(acting)

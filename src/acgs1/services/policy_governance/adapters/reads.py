@@ -1,0 +1,32 @@
+"""The hot reads of policy_governance through its cache. Decisions are none of them."""
+
+from typing import Final
+
+from acgs1.contracts.policy_governance import Bundle, GovernanceState
+from acgs1.optimizer.web import OUTAGE_SECONDS, Reads
+
+SECONDS: Final = 1.0
+"""Activations and the ledger's events are announced; this bounds what an announcement that was lost can cost."""
+
+
+class GovernanceReads:
+    """Readers of the service."""
+
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
+        # For readers: every step of a vote asks the ledger itself. What is done past this service is announced when it has been
+        # followed, so how much of the bound is used is learned from how often it happens.
+        reads.declare("ledger_state", GovernanceState, ttl=SECONDS, at_least=0.25)
+        reads.declare("active_bundle", Bundle, ttl=SECONDS, stale_if_error=OUTAGE_SECONDS)
+        reads.declare("bundle", Bundle, ttl=SECONDS, stale_if_error=OUTAGE_SECONDS, cacheable=_was_in_force)
+
+    async def bundle_activated(self) -> None:
+        await self._reads.forget("active_bundle", "bundle")
+
+    async def ledger_moved(self) -> None:
+        await self._reads.forget("ledger_state")
+
+
+def _was_in_force(bundle: Bundle) -> bool:
+    """Before that its state changes from step to step of the vote."""
+    return bundle.activated_at is not None
