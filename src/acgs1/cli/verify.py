@@ -185,6 +185,8 @@ def compare(old: Path, new: Path, schema: Path, deadline: float, as_json: bool) 
             for mark, witness in (("+", one.newly_allowed), ("-", one.newly_denied)):
                 if witness is not None:
                     out.print(f"  {mark} {witness.explanation}", markup=False)
+            if one.reason is not None:
+                out.print(f"    {one.reason}", markup=False)
         out.print(f"[bold]{change}[/]: {len(changes)} request environments")
     sys.exit(0 if change in {"unchanged", "narrows"} else 1)
 

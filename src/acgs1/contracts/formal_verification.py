@@ -198,7 +198,7 @@ class CertificateProofs(Message):
 
 
 class NewComparison(Message):
-    """What changes, in meaning, from `old` to `new`."""
+    """What changes, in meaning, from `old` to `new`: in what the decision point decides, which denies where a policy fails."""
 
     schema_text: PolicyText
     old: PolicyText
@@ -210,6 +210,7 @@ class EnvironmentChange(Message):
     change: Literal["unchanged", "narrows", "widens", "both", "unknown"]
     newly_allowed: Counterexample | None = None
     newly_denied: Counterexample | None = None
+    reason: str | None = Field(default=None, description="why `unknown`")
 
 
 class Comparison(Message):

@@ -92,6 +92,58 @@ def test_a_question_about_what_cannot_be_is_answered_with_no(sessions: Sessions)
     assert {a.answer for a in ask(sessions, PAY, when="principal is Account").values()} == {"no"}
 
 
+# A policy that cannot be evaluated denies at the decision point; a condition that cannot be evaluated does not hold.
+LAST = 2**63 - 1
+ALL = '@id("all") permit(principal, action, resource);'
+
+
+def test_a_request_that_is_denied_because_a_policy_fails_is_found(sessions: Sessions):
+    text = f'{ALL} @id("plus") permit(principal, action, resource) when {{ context.amount + 1 > 0 }};'
+    answers = ask(sessions, text, decision="deny")
+    assert {a.answer for a in answers.values()} == {"yes"}
+    example = answers['Action::"pay"'].example
+    assert example is not None
+    assert (example.decisions, example.context["amount"]) == (["deny"], LAST)
+    assert f"policy `plus` cannot be evaluated with context.amount = {LAST}" in example.explanation
+    assert {a.answer for a in ask(sessions, text, when=f"context.amount == {LAST}").values()} == {"no"}
+    bounded = ask(sessions, text, decision="deny", assume=[f"context.amount < {LAST}"])
+    assert {a.answer for a in bounded.values()} == {"no"}
+
+
+def test_a_forbid_that_fails_denies_where_its_condition_would_not_hold(sessions: Sessions):
+    text = f"{ALL} forbid(principal, action, resource) when {{ context.amount + principal.trust > 10 }};"
+    when = f"context.amount == {LAST} && principal.trust == 1"
+    assert {a.answer for a in ask(sessions, text, decision="deny", when=when).values()} == {"yes"}
+    assert {a.answer for a in ask(sessions, text, when=when).values()} == {"no"}
+
+
+def test_a_guard_that_fails_denies_as_a_policy_does(sessions: Sessions):
+    constitution = law(sum=[{"kind": "never", "when": "context.amount + 1 > 100"}])
+    answers = ask(sessions, ALL, decision="deny", when=f"context.amount == {LAST}", constitution=constitution)
+    assert {a.answer for a in answers.values()} == {"yes"}
+
+
+@pytest.mark.parametrize("decision", ["allow", "deny"])
+def test_a_condition_that_can_fail_is_asked_about_where_it_holds(sessions: Sessions, decision: str):
+    text = ALL if decision == "allow" else "forbid(principal, action, resource);"
+    answers = ask(sessions, text, decision=decision, when="context.amount * principal.trust > 10")
+    assert {a.answer for a in answers.values()} == {"yes"}
+    impossible = ask(sessions, text, decision=decision, when="context.amount + 1 < context.amount")
+    assert {a.answer for a in impossible.values()} == {"no"}
+
+
+def test_a_prohibition_is_not_said_to_forbid_where_its_own_condition_cannot_be_evaluated(sessions: Sessions):
+    constitution = law(sum=[{"kind": "never", "actions": ["pay"], "when": "context.amount + 1 > 100"}])
+    text = (
+        f'@id("all") permit(principal, action, resource) unless {{ context.amount > 99 && context.amount < {LAST} }};'
+    )
+    found = refuted(sessions, text, constitution)
+    (never,) = [o for o in found if o.kind == "never"]
+    assert never.counterexample is not None
+    assert "where the condition of principle `sum` cannot be evaluated" in never.counterexample.explanation
+    assert [o.principle_id for o in found if o.kind == "never_errors"] == ["sum"]
+
+
 # --- hygiene ---
 
 SPEAKS_OF_BOTH = law(all=[{"kind": "never", "when": "context.amount < 0"}])

@@ -165,6 +165,8 @@ def hygiene_findings(facts: Iterable[PolicyFacts]) -> list[Finding]:
     shadows = {name: _shadows(places) for name, places in live.items()}
     findings: list[Finding] = []
     for name, places in live.items():
+        # A policy that never matches can fail all the same, which denies.
+        findings += _error_findings(name, by_policy[name])
         findings += _policy_findings(name, places, shadows)
     return findings
 
@@ -179,11 +181,11 @@ def _shadows(live: list[PolicyFacts]) -> list[str]:
 def _policy_findings(policy_id: str, live: list[PolicyFacts], shadows: dict[str, list[str]]) -> list[Finding]:
     if not live:
         return [_finding("never_matches", f"policy `{policy_id}` matches no request at all", policy_id)]
-    findings = _error_findings(policy_id, live)
+    findings: list[Finding] = []
     if all(place.forbidden == "yes" for place in live):
         forbids = sorted({other for place in live for other in place.forbidden_by})
         detail = f"policy `{policy_id}` never takes effect: whatever it permits is forbidden by {_named(forbids)}"
-        return [*findings, _finding("conflict", detail, policy_id, *forbids)]
+        return [_finding("conflict", detail, policy_id, *forbids)]
     if covering := shadows[policy_id]:
         if len(covering) > 1 or shadows[covering[0]] != [policy_id]:
             detail = f"policy `{policy_id}` is shadowed by {_named(covering)}: it never matches alone"
@@ -210,9 +212,9 @@ def _policy_findings(policy_id: str, live: list[PolicyFacts], shadows: dict[str,
     return findings
 
 
-def _error_findings(policy_id: str, live: list[PolicyFacts]) -> list[Finding]:
+def _error_findings(policy_id: str, places: list[PolicyFacts]) -> list[Finding]:
     """One finding for all environments, with the first example."""
-    failing = [place for place in live if place.can_error == "yes"]
+    failing = [place for place in places if place.can_error == "yes"]
     if not failing:
         return []
     example = next((place.error_example for place in failing if place.error_example is not None), None)

@@ -25,6 +25,7 @@ from acgs1.services.formal_verification.adapters.kernel.cedar import (
     items_of,
 )
 from acgs1.services.formal_verification.adapters.kernel.composition import CannotCompose, Composition
+from acgs1.services.formal_verification.adapters.kernel.decisions import Decisions, why_denied
 from acgs1.services.formal_verification.adapters.kernel.law import (
     Claim,
     Vocabularies,
@@ -34,7 +35,7 @@ from acgs1.services.formal_verification.adapters.kernel.law import (
 )
 from acgs1.services.formal_verification.adapters.kernel.prover import Answer, Provers
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
-from acgs1.services.formal_verification.domain import Answer3, PolicyFacts
+from acgs1.services.formal_verification.domain import CONTRADICTION, Answer3, PolicyFacts
 from acgs1.services.formal_verification.errors import InvalidConstitution, InvalidPolicies
 
 _MOST_OVERRIDES = 100
@@ -71,6 +72,7 @@ class QuestionSession:
         """Raises InvalidConstitution, InvalidPolicies."""
         self._vocabulary = vocabularies.of(question.schema_text)
         self._provers = provers
+        self._decisions = Decisions(question.schema_text, provers)
         self._question = question
         self._policies = self._vocabulary.policies(question.policies)
         self._guards = self._guards_of(question.constitution)
@@ -105,20 +107,15 @@ class QuestionSession:
         environment = self.environments[index]
         principal, action, resource = environment
         place = RequestEnvironment(principal=principal, action=action, resource=resource)
-        policies = self._policies.in_environment(environment).text
-        guards = self._guards.in_environment(environment).text
+        policies = self._policies.in_environment(environment)
+        guards = self._guards.in_environment(environment)
         condition = " && ".join(f"(\n{text}\n)" for text in (*self._question.assume, self._question.when))
         wanted = bound(environment, f"when {{ {condition} }}")
         allow = self._question.decision == "allow"
-        in_force = f"{policies}\n{guards}"
+        in_force = self._decisions.text(Slice([*policies.policies, *guards.policies]), environment)
+        # What is wanted is put as a permit, never as its negation: where the condition cannot be evaluated, it does not hold.
         answer = (
-            self._provers.ask(
-                "implies",
-                self._vocabulary.schema,
-                environment,
-                in_force,
-                bound(environment, f"unless {{ {condition} }}"),
-            )
+            self._provers.ask("disjoint", self._vocabulary.schema, environment, in_force, wanted)
             if allow
             else self._provers.ask("implies", self._vocabulary.schema, environment, wanted, in_force)
         )
@@ -129,18 +126,25 @@ class QuestionSession:
 
         def shows(case: Case) -> bool:
             asked = self._vocabulary.evaluator.decide(wanted, "", case)
-            decided = self._vocabulary.evaluator.decide(policies, guards, case)
+            decided = self._vocabulary.evaluator.decide(policies.text, guards.text, case)
             return asked is not None and decided is not None and asked.allowed and decided.allowed == allow
 
         if not shows(answer.case):
-            return EnvironmentAnswer(
-                environment=place, answer="unknown", reason="shown only on requests where a policy cannot be evaluated"
-            )
+            question = {"a": in_force, "b": wanted, "decision": self._question.decision}
+            self._provers.report(CONTRADICTION, {"schema": self._vocabulary.schema, **question})
+            return EnvironmentAnswer(environment=place, answer="unknown", reason=CONTRADICTION)
         case = shrink(answer.case, shows)
         facts = explain.facts(case, self._question.when, *self._question.assume)
-        words = f"{explain.can(case) if allow else explain.cannot(case)}{facts}."
+        words = f"{explain.can(case)}{facts}." if allow else f"{explain.cannot(case)}{facts}{self._failure(case)}."
         example = shown(self._vocabulary, case, self._policies.text, self._guards.text, words)
         return EnvironmentAnswer(environment=place, answer="yes", example=example)
+
+    def _failure(self, case: Case) -> str:
+        """That it is denied because of a policy that cannot be evaluated, where that is why."""
+        decision = self._vocabulary.evaluator.decide(self._policies.text, self._guards.text, case)
+        if decision is None or not decision.errored:
+            return ""
+        return f": {why_denied(decision, case, {**self._policies.policies, **self._guards.policies})}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,7 @@ class HygieneSession:
         self._overrides = overrides
         self._vocabulary = vocabularies.of(constitution.schema_text)
         self._provers = provers
+        self._decisions = Decisions(constitution.schema_text, provers)
         law = self._vocabulary.law(constitution)
         self._spoken_of = {claim.environment for claim in law.claims}
         self._policies = self._vocabulary.policies(policies)
@@ -214,7 +219,7 @@ class HygieneSession:
 
     def _errors(self, policy: CedarPolicy, environment: Environment) -> tuple[Answer3, dict[str, Any] | None]:
         """Whether it can fail to evaluate, and a request that shows it."""
-        answer = self._provers.ask("never_errors", self._vocabulary.schema, environment, policy.text, None, policy.id)
+        answer = self._decisions.failure(policy, environment)
         if answer.verdict != "refuted" or answer.case is None:
             return ("no" if answer.verdict == "proved" else "unknown"), None
 
@@ -254,7 +259,12 @@ class HygieneSession:
     def _redundant(
         self, policy: CedarPolicy, others: Slice, rest: Slice, forbids: Slice, environment: Environment
     ) -> Answer3:
-        """Whether the decisions are the same without it."""
+        """Whether the decision point decides the same without it."""
+        fragile = any(self._decisions.failure(p, environment).verdict != "proved" for p in others.policies)
+        if fragile:
+            # Without it, nothing is denied any more because it fails; and what others permit it may have let fail.
+            one, two = (self._decisions.text(each, environment) for each in (others, rest))
+            return self._says("equivalent", environment, one, two)
         if policy.effect == "permit":
             return self._says("implies", environment, f"{policy.text}\n{forbids.text}", rest.text)
         return self._says("implies", environment, rest.text, others.text)
@@ -270,7 +280,7 @@ class HygieneSession:
 
     def _says(
         self,
-        kind: Literal["never_matches", "always_denies", "implies", "matches_implies", "matches_disjoint"],
+        kind: Literal["never_matches", "always_denies", "implies", "equivalent", "matches_implies", "matches_disjoint"],
         environment: Environment,
         a: str,
         b: str | None,

@@ -153,10 +153,14 @@ class VerificationSession:
 
         def words(case: Case) -> str:
             let_through = explain.policies_words(self._reasons(case), "no policy")
-            return (
-                f"{explain.can(case)}{explain.facts(case, invariant.when)}, which principle "
-                f"`{planned.principle_id}` forbids: let through by {let_through}."
+            told = self._decide(ceiling, case)
+            # There the guard fails too, and denies; but policies must keep a ceiling by themselves, so they do not keep it.
+            law = (
+                f"where the condition of principle `{planned.principle_id}` cannot be evaluated"
+                if told is not None and told.errored
+                else f"which principle `{planned.principle_id}` forbids"
             )
+            return f"{explain.can(case)}{explain.facts(case, invariant.when)}, {law}: let through by {let_through}."
 
         def suggest(case: Case) -> Suggestion | None:
             return forbidding_edit(

@@ -17,7 +17,14 @@ from acgs1.services.formal_verification.domain import DISAGREEMENT, UNCONFIRMED,
 
 Json = dict[str, Any]
 CheckKind = Literal[
-    "always_denies", "implies", "equivalent", "never_errors", "never_matches", "matches_implies", "matches_disjoint"
+    "always_denies",
+    "implies",
+    "equivalent",
+    "disjoint",
+    "never_errors",
+    "never_matches",
+    "matches_implies",
+    "matches_disjoint",
 ]
 Opinion = Literal["agrees", "unknown", "not_run"]
 

@@ -130,7 +130,9 @@ class _Comparison:
         self._session = session
 
     def plan(self) -> Json:
-        return _uncached([{"environment": _place(e), "change": "unknown"} for e in self._session.environments])
+        return _uncached(
+            [{"environment": _place(e), "change": "unknown", "reason": ""} for e in self._session.environments]
+        )
 
     def run(self, index: int) -> Json:
         return self._session.compare(index).model_dump(mode="json")
