@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from acgs1.contracts.constitution import Constitution, IndifferentTo, MonotoneIn, Never, Principle
 from acgs1.contracts.formal_verification import Counterexample, NewQuestion, Obligation
-from acgs1.services.formal_verification.adapters.kernel.analysis import HygieneSession, QuestionSession
 from acgs1.services.formal_verification.adapters.kernel.cedar import Evaluator
 from acgs1.services.formal_verification.adapters.kernel.comparison import ComparisonSession
+from acgs1.services.formal_verification.adapters.kernel.hygiene import HygieneSession
 from acgs1.services.formal_verification.adapters.kernel.law import Vocabularies
 from acgs1.services.formal_verification.adapters.kernel.obligations import VerificationSession
 from acgs1.services.formal_verification.adapters.kernel.prover import Provers
+from acgs1.services.formal_verification.adapters.kernel.questions import QuestionSession
 from acgs1.services.formal_verification.adapters.kernel.schema_view import split_uid
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case
 from acgs1.services.formal_verification.domain import is_defect

@@ -6,13 +6,10 @@ from typing import Any, Protocol
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import NewQuestion, ProofCheck, ScriptProof
 from acgs1.core.hashing import text_hash
-from acgs1.services.formal_verification.adapters.kernel.analysis import (
-    ConstitutionSession,
-    HygieneSession,
-    QuestionSession,
-)
 from acgs1.services.formal_verification.adapters.kernel.cedar import Environment
 from acgs1.services.formal_verification.adapters.kernel.comparison import ComparisonSession
+from acgs1.services.formal_verification.adapters.kernel.constitutions import ConstitutionSession
+from acgs1.services.formal_verification.adapters.kernel.hygiene import HygieneSession
 from acgs1.services.formal_verification.adapters.kernel.law import Vocabularies
 from acgs1.services.formal_verification.adapters.kernel.obligations import (
     Planned,
@@ -20,6 +17,7 @@ from acgs1.services.formal_verification.adapters.kernel.obligations import (
 )
 from acgs1.services.formal_verification.adapters.kernel.proof_objects import NoProof, proof_object
 from acgs1.services.formal_verification.adapters.kernel.prover import CVC5, Provers, kernel_identity
+from acgs1.services.formal_verification.adapters.kernel.questions import QuestionSession
 from acgs1.services.formal_verification.domain import JobKind, script_digest, with_proofs
 
 Json = dict[str, Any]
