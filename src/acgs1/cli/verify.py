@@ -14,7 +14,6 @@ from acgs1.contracts.formal_verification import (
     Counterexample,
     EnvironmentAnswer,
     EnvironmentChange,
-    Finding,
     NewQuestion,
     Obligation,
     Suggestion,
@@ -22,11 +21,9 @@ from acgs1.contracts.formal_verification import (
 from acgs1.services.formal_verification.domain import (
     INFORMATIONAL,
     Job,
-    PolicyFacts,
-    hygiene_findings,
-    implied_findings,
+    constitution_outcome,
+    hygiene_outcome,
     overall_change,
-    undecided_facts,
     verdict_of,
 )
 
@@ -66,7 +63,7 @@ def policies(
 ) -> None:
     """Prove that the policies keep every principle of the constitution."""
     constitution = read_constitution(law)
-    data = {"policies": read_text(file), "constitution": constitution.model_dump(mode="json")}
+    data = {"policies": read_text(file), "constitution": constitution.model_dump(mode="json"), "warnings": True}
     files = {"constitution": law, "policies": file}
     job = Job("cli", "verify" if folder is None else "proofs", data)
     plan, results = run_job(job, deadline, workers, second_opinion, files=files)
@@ -75,9 +72,12 @@ def policies(
     obligations = [Obligation.model_validate(result) for result in results]
     verdict = verdict_of(obligations)
     if as_json:
-        click.echo(json.dumps({"verdict": verdict, "obligations": results}, indent=2))
+        found = {"verdict": verdict, "obligations": results, "findings": plan.facts["findings"]}
+        click.echo(json.dumps(found, indent=2))
     else:
         _show_obligations(obligations)
+        for finding in plan.facts["findings"]:
+            out.print(f"[yellow]{finding['kind']}[/]  {escape(finding['detail'])}")
         for principle_id in plan.facts["principles_without_invariants"]:
             out.print(f"[yellow]not proved[/]  principle `{principle_id}` has no invariant: people judge it")
         _show_evidence(obligations)
@@ -264,22 +264,20 @@ def hygiene(law: Path, file: Path | None, overrides: bool, deadline: float) -> N
             second_opinion=False,
             files={"constitution": law, "policies": file},
         )
-        facts = [PolicyFacts(**result) for result in results if "undecided" not in result]
-        findings = hygiene_findings(facts)
-        undecided = len(results) - len(facts) + undecided_facts(facts)
+        outcome = hygiene_outcome(results)
     else:
         _, results = run_job(
             Job("cli", "constitution", data), deadline, 1, second_opinion=False, files={"constitution": law}
         )
-        findings = [Finding.model_validate(finding) for result in results for finding in result["findings"]]
-        findings += implied_findings(result["implied"] for result in results)
-        undecided = sum(result["undecided"] for result in results)
-    for finding in findings:
+        outcome = constitution_outcome(results)
+    for finding in outcome.findings:
         style = "dim" if finding.kind in INFORMATIONAL else "yellow"
         out.print(f"[{style}]{finding.kind}[/]  {escape(finding.detail)}")
-    to_mend = sum(finding.kind not in INFORMATIONAL for finding in findings)
-    out.print(f"{to_mend} findings, {undecided} questions without an answer")
-    sys.exit(1 if to_mend or undecided else 0)
+    to_mend = sum(finding.kind not in INFORMATIONAL for finding in outcome.findings)
+    for question in outcome.unanswered:
+        out.print(f"[yellow]unknown[/]  {escape(question)}")
+    out.print(f"{to_mend} findings, {outcome.undecided} questions without an answer")
+    sys.exit(1 if to_mend or outcome.undecided else 0)
 
 
 @verify.command("ledger")

@@ -264,16 +264,18 @@ class HygieneCheck(Message):
 
 
 class ConstitutionCheck(Message):
-    """Look for principles that contradict or imply one another."""
+    """Look for principles that contradict or imply one another, or never apply."""
 
     constitution: Constitution
 
 
 class Findings(Message):
-    """What was found. `undecided` counts the questions without an answer (time, or beyond the solver)."""
+    """What was found. `undecided` counts the questions without an answer (time, or beyond the solver); `unanswered` names them
+    with the reason."""
 
     findings: list[Finding]
     undecided: int
+    unanswered: list[str] = []
 
 
 class NewQuestion(Scope):

@@ -59,6 +59,16 @@ def test_a_broken_principle_ends_with_status_1_and_a_request_that_shows_it(folde
     assert "with resource.n = -1, which principle `positive` forbids: let through by policy `p`." in result.output
 
 
+def test_an_invariant_that_never_applies_is_warned_of(folder: Path):
+    empty = LAW.replace("resource.n < 0", "resource.n < 0 && resource.n > 5")
+    (folder / "law.yaml").write_text(empty)
+    result = policies(folder, "good.cedar")
+    assert result.exit_code == 0
+    assert "vacuous  invariant 0 of principle `positive` never applies" in result.output
+    findings = json.loads(policies(folder, "good.cedar", "--json").output)["findings"]
+    assert [finding["kind"] for finding in findings] == ["vacuous"]
+
+
 def test_invalid_policies_end_with_status_2_and_the_position(folder: Path):
     result = policies(folder, "wrong.cedar")
     assert result.exit_code == 2

@@ -7,7 +7,7 @@ import pytest
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import EnvironmentAnswer, Obligation
 from acgs1.services.formal_verification.adapters.kernel.sessions import Sessions
-from acgs1.services.formal_verification.domain import INFORMATIONAL, PolicyFacts, hygiene_findings, implied_findings
+from acgs1.services.formal_verification.domain import INFORMATIONAL, constitution_outcome, hygiene_outcome
 from acgs1.services.formal_verification.errors import InvalidConstitution, InvalidPolicies
 
 SCHEMA = """
@@ -150,11 +150,8 @@ SPEAKS_OF_BOTH = law(all=[{"kind": "never", "when": "context.amount < 0"}])
 
 
 def hygiene(sessions: Sessions, policies: str, constitution: dict[str, Any] = SPEAKS_OF_BOTH):
-    facts = [
-        PolicyFacts(**found)
-        for found in results(sessions, "hygiene", {"policies": policies, "constitution": constitution})
-    ]
-    return {(finding.kind, *finding.policy_ids) for finding in hygiene_findings(facts)}
+    outcome = hygiene_outcome(results(sessions, "hygiene", {"policies": policies, "constitution": constitution}))
+    return {(finding.kind, *finding.policy_ids) for finding in outcome.findings}
 
 
 P = '@id("{0}") permit(principal, action == Action::"pay", resource) when {{ {1} }};'
@@ -197,7 +194,7 @@ def test_a_forbid_that_limits_a_permit_is_no_finding_unless_asked_for(sessions: 
     text = P.format("small", "context.amount < 10") + F.format("frozen", "resource.frozen")
     assert hygiene(sessions, text) == set()
     data = {"policies": text, "constitution": SPEAKS_OF_BOTH, "overrides": True}
-    (finding,) = hygiene_findings(PolicyFacts(**found) for found in results(sessions, "hygiene", data))
+    (finding,) = hygiene_outcome(results(sessions, "hygiene", data)).findings
     assert (finding.kind, finding.policy_ids) == ("overridden", ["small", "frozen"])
     assert finding.kind in INFORMATIONAL
 
@@ -210,7 +207,7 @@ def test_two_policies_that_match_alike_are_one_finding(sessions: Sessions):
 def test_a_policy_that_can_fail_is_found_with_a_request_on_which_it_does(sessions: Sessions):
     text = P.format("large", "context.amount * 3 > 10")
     data = {"policies": text, "constitution": SPEAKS_OF_BOTH}
-    (finding,) = hygiene_findings(PolicyFacts(**found) for found in results(sessions, "hygiene", data))
+    (finding,) = hygiene_outcome(results(sessions, "hygiene", data)).findings
     assert (finding.kind, finding.policy_ids) == ("can_error", ["large"])
     assert finding.example is not None
     assert finding.example.decisions == ["deny"]
@@ -236,11 +233,9 @@ def test_a_tidy_set_has_no_findings(sessions: Sessions):
 
 
 def check(sessions: Sessions, constitution: dict[str, Any]) -> set[tuple[str, ...]]:
-    looks = results(sessions, "constitution", {"constitution": constitution})
-    assert sum(look["undecided"] for look in looks) == 0
-    found = [finding for look in looks for finding in look["findings"]]
-    implied = implied_findings(look["implied"] for look in looks)
-    return {(f["kind"], *f["principle_ids"]) for f in found} | {(f.kind, *f.principle_ids) for f in implied}
+    outcome = constitution_outcome(results(sessions, "constitution", {"constitution": constitution}))
+    assert outcome.unanswered == []
+    return {(finding.kind, *finding.principle_ids) for finding in outcome.findings}
 
 
 def test_an_always_and_a_never_about_one_request_contradict_each_other(sessions: Sessions):
@@ -344,6 +339,36 @@ def test_a_never_that_another_says_already_is_implied(sessions: Sessions):
         huge=[{"kind": "never", "when": "context.amount > 1000"}],
     )
     assert check(sessions, constitution) == {("implied", "huge")}
+
+
+def test_a_promise_that_fairness_carries_to_another_request_is_implied(sessions: Sessions):
+    constitution = law(
+        serve=[{"kind": "always", "actions": ["pay"], "when": "context.amount > 10 && principal.trust == 3"}],
+        fair=fair("principal.trust"),
+        more=[{"kind": "always", "actions": ["pay"], "when": "context.amount > 20 && principal.trust == 7"}],
+        less=[{"kind": "always", "actions": ["pay"], "when": "context.amount > 5 && principal.trust == 7"}],
+    )
+    # `less` says more than `serve`; so `serve` and `more` follow from it, and not the other way round.
+    assert check(sessions, constitution) == {("implied", "serve"), ("implied", "more")}
+
+
+def test_a_prohibition_is_implied_where_allowing_would_lead_to_what_is_forbidden(sessions: Sessions):
+    rise = [{"kind": "monotone_in", "actions": ["pay"], "attribute": "principal.trust"}]
+    stop = [{"kind": "never", "actions": ["pay"], "when": "principal.trust == 5 && resource.frozen"}]
+    below = [{"kind": "never", "actions": ["pay"], "when": "principal.trust < 4 && resource.frozen"}]
+    above = [{"kind": "never", "actions": ["pay"], "when": "principal.trust > 6 && resource.frozen"}]
+    assert check(sessions, law(rise=rise, stop=stop, below=below)) == {("implied", "below")}
+    # Whoever may at 5 may at 7; so 5 is out, and not the other way round.
+    assert check(sessions, law(rise=rise, stop=stop, above=above)) == {("implied", "stop")}
+
+
+def test_an_invariant_about_no_request_is_vacuous(sessions: Sessions):
+    constitution = law(
+        empty=[{"kind": "never", "when": "context.amount < 3 && context.amount > 5"}],
+        promise=[{"kind": "always", "actions": ["pay"], "when": "principal.trust == 1 && principal.trust == 2"}],
+        large=[{"kind": "never", "when": "context.amount > 1000"}],
+    )
+    assert check(sessions, constitution) == {("vacuous", "empty"), ("vacuous", "promise")}
 
 
 # --- suggestions ---

@@ -16,7 +16,6 @@ from acgs1.contracts.formal_verification import (
     Comparison,
     EnvironmentAnswer,
     EnvironmentChange,
-    Finding,
     Findings,
     VerificationProgress,
 )
@@ -27,12 +26,10 @@ from acgs1.services.formal_verification.domain import (
     Job,
     JobKind,
     Plan,
-    PolicyFacts,
     StoredAnalysis,
-    hygiene_findings,
-    implied_findings,
+    constitution_outcome,
+    hygiene_outcome,
     overall_change,
-    undecided_facts,
 )
 from acgs1.services.formal_verification.errors import AnalysisNotFound
 from acgs1.services.formal_verification.ports import Archive, Prover
@@ -249,21 +246,9 @@ def _answer(results: list[dict[str, Any]]) -> Answer:
     return Answer(answer=overall, environments=environments)
 
 
-def _hygiene(results: list[dict[str, Any]]) -> Findings:
-    facts = [PolicyFacts(**result) for result in results if "undecided" not in result]
-    undecided = len(results) - len(facts) + undecided_facts(facts)
-    return Findings(findings=hygiene_findings(facts), undecided=undecided)
-
-
-def _constitution(results: list[dict[str, Any]]) -> Findings:
-    found = [Finding.model_validate(finding) for result in results for finding in result["findings"]]
-    implied = implied_findings(result["implied"] for result in results)
-    return Findings(findings=[*found, *implied], undecided=sum(result["undecided"] for result in results))
-
-
 _OUTCOMES: dict[JobKind, Callable[[list[dict[str, Any]]], AnalysisOutcome]] = {
     "compare": _comparison,
     "question": _answer,
-    "hygiene": _hygiene,
-    "constitution": _constitution,
+    "hygiene": hygiene_outcome,
+    "constitution": constitution_outcome,
 }

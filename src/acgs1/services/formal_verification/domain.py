@@ -1,7 +1,7 @@
 """The rules of the room: what a verdict is worth, what a certificate says. No solver here."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from acgs1.contracts.formal_verification import (
     CertificateBody,
     Counterexample,
     Finding,
+    Findings,
     Obligation,
     ObligationEvidence,
     ProofCheck,
@@ -136,7 +137,8 @@ def overall_change(changes: Iterable[Change]) -> Change:
 class PolicyFacts:
     """What one policy does in one request environment. `covered_by` names a policy of the same effect that matches
     whenever it does. `forbidden`: every request that it permits is forbidden, by `forbidden_by`. `overridden_by`: forbids that
-    can match with it, where that was asked. `spoken_of`: some invariant of the constitution is about this environment."""
+    can match with it, where that was asked. `spoken_of`: some invariant of the constitution is about this environment.
+    `unanswered`: the questions without an answer, with the reason."""
 
     policy_id: str
     effect: Literal["permit", "forbid"]
@@ -150,6 +152,7 @@ class PolicyFacts:
     forbidden_by: list[str]
     overridden_by: list[str]
     spoken_of: bool
+    unanswered: list[str] = field(default_factory=list[str])
 
 
 INFORMATIONAL = frozenset({"overridden"})
@@ -227,28 +230,58 @@ def _named(policy_ids: Sequence[str]) -> str:
     return ", ".join(f"`{policy_id}`" for policy_id in policy_ids)
 
 
-def undecided_facts(facts: Iterable[PolicyFacts]) -> int:
-    """How many questions about the policies have no answer."""
-    return sum((fact.can_error, fact.never_matches, fact.redundant, fact.forbidden).count("unknown") for fact in facts)
-
-
 def _finding(kind: str, detail: str, *policy_ids: str) -> Finding:
     return Finding(kind=kind, detail=detail, policy_ids=list(policy_ids))
 
 
-def implied_findings(looks: Iterable[dict[str, Answer3]]) -> list[Finding]:
-    """Invariants that the others imply in every environment in which they speak; each look is about one environment."""
-    everywhere: dict[str, set[Answer3]] = {}
+def hygiene_outcome(results: Iterable[dict[str, Any]]) -> Findings:
+    """What the results of a job `hygiene` come down to."""
+    known, unanswered = _known(results)
+    facts = [PolicyFacts(**result) for result in known]
+    unanswered += [question for fact in facts for question in fact.unanswered]
+    return Findings(findings=hygiene_findings(facts), undecided=len(unanswered), unanswered=unanswered)
+
+
+def constitution_outcome(results: Iterable[dict[str, Any]]) -> Findings:
+    """What the results of a job `constitution` come down to; each is about one environment."""
+    known, unanswered = _known(results)
+    found = [Finding.model_validate(finding) for result in known for finding in result["findings"]]
+    found += law_findings(known)
+    unanswered += [question for result in known for question in result["unanswered"]]
+    return Findings(findings=found, undecided=len(unanswered), unanswered=unanswered)
+
+
+def _known(results: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The results that there are; and what the others are about, with the reason."""
+    results = list(results)
+    missing = [f"whatever there is to ask about {r['about']}: {r['reason']}" for r in results if "about" in r]
+    return [result for result in results if "about" not in result], missing
+
+
+def law_findings(looks: Iterable[dict[str, Any]]) -> list[Finding]:
+    """Invariants that are about no request in any environment of their scope, and those that the others imply in every one."""
+    looks = list(looks)
+    vacuous = _everywhere(look["vacuous"] for look in looks)
+    implied = [name for name in _everywhere(look["implied"] for look in looks) if name not in vacuous]
+    return [
+        *(_of_claim("vacuous", name, "never applies: no request meets its condition") for name in vacuous),
+        *(_of_claim("implied", name, "is implied by the others wherever it speaks") for name in implied),
+    ]
+
+
+def _everywhere(looks: Iterable[dict[str, Answer3]]) -> list[str]:
+    """The claims of which every look says `yes`."""
+    answers: dict[str, set[Answer3]] = {}
     for look in looks:
         for name, answer in look.items():
-            everywhere.setdefault(name, set()).add(answer)
-    findings: list[Finding] = []
-    for name, answers in everywhere.items():
-        if answers == {"yes"}:
-            principle_id, _, index = name.rpartition(":")
-            detail = f"invariant {index} of principle `{principle_id}` is implied by the others wherever it speaks"
-            findings.append(Finding(kind="implied", detail=detail, principle_ids=[principle_id]))
-    return findings
+            answers.setdefault(name, set()).add(answer)
+    return [name for name, found in answers.items() if found == {"yes"}]
+
+
+def _of_claim(kind: str, name: str, what: str) -> Finding:
+    principle_id, _, index = name.rpartition(":")
+    detail = f"invariant {index} of principle `{principle_id}` {what}"
+    return Finding(kind=kind, detail=detail, principle_ids=[principle_id])
 
 
 def certificate_body(report: VerificationReport, kernel: str, issued_at: datetime) -> CertificateBody:

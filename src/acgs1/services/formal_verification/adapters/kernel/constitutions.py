@@ -1,5 +1,7 @@
 """What invariants say together: contradictions, and what the others imply."""
 
+from dataclasses import dataclass
+
 from acgs1.contracts.constitution import Always, Constitution, IndifferentTo, MonotoneIn, Never
 from acgs1.contracts.formal_verification import Finding
 from acgs1.services.formal_verification.adapters.kernel import explain
@@ -16,8 +18,23 @@ from acgs1.services.formal_verification.adapters.kernel.law import (
     attributes_of,
 )
 from acgs1.services.formal_verification.adapters.kernel.prover import Answer, Provers
+from acgs1.services.formal_verification.adapters.kernel.reach import reached
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
-from acgs1.services.formal_verification.domain import Answer3
+from acgs1.services.formal_verification.domain import CONTRADICTION, Answer3, law_findings
+
+
+@dataclass(frozen=True)
+class Look:
+    """What there is to say about the invariants in one request environment.
+
+    `unanswered`: the questions without an answer, with the reason. Per claim (`principle:index`): whether the others imply it
+    here, and whether it is about no request at all here.
+    """
+
+    findings: list[Finding]
+    unanswered: list[str]
+    implied: dict[str, Answer3]
+    vacuous: dict[str, Answer3]
 
 
 class ConstitutionSession:
@@ -40,45 +57,57 @@ class ConstitutionSession:
             self._claims.setdefault(claim.environment, []).append(claim)
         self.environments = [e for e in self._vocabulary.environments if e in self._claims]
 
-    def look(self, index: int) -> tuple[list[Finding], int, dict[str, Answer3]]:
-        """Findings here, the number of questions without an answer, and per claim (`principle:index`) whether the others
-        imply it here."""
+    def look(self, index: int) -> Look:
         environment = self.environments[index]
         claims = self._claims[environment]
-        findings, undecided = self._contradictions(environment, claims)
+        unanswered: list[str] = []
+        findings = self._contradictions(environment, claims, unanswered)
+        vacuous: dict[str, Answer3] = {_name(c): self._vacuous(environment, c, unanswered) for c in claims}
         implied: dict[str, Answer3] = {
-            f"{c.principle_id}:{c.index}": self._implied(environment, c, claims) for c in claims
+            _name(c): "yes" if vacuous[_name(c)] == "yes" else self._implied(environment, c, claims, unanswered)
+            for c in claims
         }
-        return findings, undecided, implied
+        return Look(findings, unanswered, implied, vacuous)
 
-    def _contradictions(self, environment: Environment, claims: list[Claim]) -> tuple[list[Finding], int]:
+    def vacuous(self) -> list[Finding]:
+        """Invariants that are about no request at all, for whoever needs to know nothing else."""
+        looks = [
+            {"vacuous": {_name(c): self._vacuous(environment, c, []) for c in claims}, "implied": {}}
+            for environment, claims in self._claims.items()
+        ]
+        return law_findings(looks)
+
+    def _contradictions(self, environment: Environment, claims: list[Claim], unanswered: list[str]) -> list[Finding]:
         floors = [c for c in claims if isinstance(c.invariant, Always)]
         ceilings = [c for c in claims if isinstance(c.invariant, Never)]
         if not floors or not ceilings:
-            return [], 0
-        ties = [c for c in claims if isinstance(c.invariant, IndifferentTo | MonotoneIn)]
-        ties, undecided = self._usable(environment, ties)
+            return []
+        ties, unused = self._usable(environment, claims)
+        unanswered += [f"whether {_words(tie)} leads to a contradiction{reason}" for tie, reason in unused]
         answer, _ = self._clash(environment, floors, ceilings, ties)
         if answer.verdict == "proved":
-            return [], undecided
-        findings: list[Finding] = []
-        for floor in floors:
-            for ceiling in ceilings:
-                found, unknown = self._contradiction(environment, floor, ceiling, ties)
-                undecided += unknown
-                findings += found
-        return findings, undecided
+            return []
+        return [
+            finding
+            for floor in floors
+            for ceiling in ceilings
+            if (finding := self._contradiction(environment, floor, ceiling, ties, unanswered)) is not None
+        ]
 
-    def _usable(self, environment: Environment, ties: list[Claim]) -> tuple[list[Claim], int]:
-        """The ties that can be put into one question, and how many cannot."""
+    def _usable(self, environment: Environment, claims: list[Claim]) -> tuple[list[Claim], list[tuple[Claim, str]]]:
+        """The ties that can be put into one question, and those that cannot, with the reason."""
         used: list[Claim] = []
-        for tie in ties:
+        unused: list[tuple[Claim, str]] = []
+        for tie in claims:
+            if not isinstance(tie.invariant, IndifferentTo | MonotoneIn):
+                continue
             try:
                 self._compose(environment, [*used, tie])
-            except CannotCompose:
+            except CannotCompose as error:
+                unused.append((tie, _because(environment, str(error))))
                 continue
             used.append(tie)
-        return used, len(ties) - len(used)
+        return used, unused
 
     def _compose(self, environment: Environment, ties: list[Claim]) -> Composition:
         """Raises CannotCompose."""
@@ -86,26 +115,30 @@ class ConstitutionSession:
         return Composition(self._vocabulary.view, environment, tuple(paths))
 
     def _contradiction(
-        self, environment: Environment, floor: Claim, ceiling: Claim, ties: list[Claim]
-    ) -> tuple[list[Finding], int]:
+        self, environment: Environment, floor: Claim, ceiling: Claim, ties: list[Claim], unanswered: list[str]
+    ) -> Finding | None:
         """`always` against `never`, on one request or on two that a chain of ties leads from one to the other.
 
         The set named is minimal: without any of it, the rest can be kept. There may be other minimal sets about the same pair.
         """
+        question = f"whether {_words(floor)} contradicts {_words(ceiling)}"
         needed = ties
         answer, composition = self._clash(environment, [floor], [ceiling], needed)
         if answer.verdict != "refuted" or answer.case is None:
-            return [], int(answer.verdict == "unknown")
-        undecided = 0
+            if answer.verdict == "unknown":
+                unanswered.append(f"{question}{_because(environment, answer.reason)}")
+            return None
         for tie in ties:
             fewer = [other for other in needed if other is not tie]
             again, without = self._clash(environment, [floor], [ceiling], fewer)
             if again.verdict == "refuted" and again.case is not None:
                 needed, answer, composition = fewer, again, without
             elif again.verdict == "unknown":
-                undecided += 1
+                unanswered.append(f"{question} without {_words(tie)}{_because(environment, again.reason)}")
         finding = self._shown(environment, floor, ceiling, needed, answer, composition)
-        return ([finding], undecided) if finding is not None else ([], undecided + 1)
+        if finding is None:
+            unanswered.append(f"{question}{_because(environment, CONTRADICTION)}")
+        return finding
 
     def _clash(
         self, environment: Environment, floors: list[Claim], ceilings: list[Claim], ties: list[Claim]
@@ -129,9 +162,7 @@ class ConstitutionSession:
             high = "\n".join(composition.texts(policy)[1] for policy in second)
         except CannotCompose as error:
             return Answer.not_asked(str(error)), None
-        free = {path for tie in ties if isinstance(tie.invariant, IndifferentTo) for path in _attributes(tie)}
-        raised = {path for tie in ties for path in _attributes(tie)} - free
-        if raised:
+        if raised := _raised(ties):
             low = f"{low}\n{composition.unless_raised(raised)}"
         return self._provers.ask("implies", composition.schema, environment, low, high), composition
 
@@ -199,26 +230,69 @@ class ConstitutionSession:
             example = example.model_copy(update={"paired": shown(self._vocabulary, other, denied, "", words)})
         return Finding(kind="contradiction", detail=words, principle_ids=names, example=example)
 
-    def _implied(self, environment: Environment, claim: Claim, claims: list[Claim]) -> Answer3:
-        """Whether the other invariants of its kind say as much already."""
+    def _vacuous(self, environment: Environment, claim: Claim, unanswered: list[str]) -> Answer3:
+        """Whether the invariant is about no request at all here."""
         if isinstance(claim.invariant, IndifferentTo | MonotoneIn):
-            return "yes" if _carried(claim, [c for c in claims if c is not claim]) else "no"
-        others = [c for c in claims if c is not claim and c.invariant.kind == claim.invariant.kind]
-        if not others:
             return "no"
-        union = " || ".join(f"(\n{_when(other)}\n)" for other in others)
-        own = _when(claim)
-        if isinstance(claim.invariant, Never):
-            a, b = bound(environment, f"unless {{ {union} }}"), bound(environment, f"unless {{\n{own}\n}}")
-        else:
-            # One permit per floor: a permit that fails to evaluate must not hide the others.
-            a = bound(environment, f"when {{\n{own}\n}}")
-            b = "\n".join(
-                bound(environment, f"when {{\n{_when(other)}\n}}", f"acgs:floor-{number}")
-                for number, other in enumerate(others)
-            )
-        answer = self._provers.ask("implies", self._vocabulary.schema, environment, a, b)
-        return "yes" if answer.verdict == "proved" else "no" if answer.verdict == "refuted" else "unknown"
+        text = _permit(environment, _when(claim))
+        answer = self._provers.ask("never_matches", self._vocabulary.schema, environment, text, None, "acgs:bound")
+        return _settled(answer, f"whether {_words(claim)} is about any request", environment, unanswered)
+
+    def _implied(self, environment: Environment, claim: Claim, claims: list[Claim], unanswered: list[str]) -> Answer3:
+        """Whether the others say as much already: those of its kind, as they stand or over a step of each tie."""
+        others = [c for c in claims if c is not claim]
+        if isinstance(claim.invariant, IndifferentTo | MonotoneIn):
+            return "yes" if _carried(claim, others) else "no"
+        same = [c for c in others if c.invariant.kind == claim.invariant.kind]
+        if not same:
+            return "no"
+        own = _permit(environment, _when(claim))
+        # One permit for each: one that fails to evaluate must not hide the others.
+        said = "\n".join(_permit(environment, _when(c), f"acgs:said-{number}") for number, c in enumerate(same))
+        answer = self._provers.ask("implies", self._vocabulary.schema, environment, own, said)
+        if answer.verdict == "refuted" and (further := self._reached(environment, claim, said, others)):
+            said = "\n".join([said, *further])
+            answer = self._provers.ask("implies", self._vocabulary.schema, environment, own, said)
+        return _settled(answer, f"whether the others imply {_words(claim)}", environment, unanswered)
+
+    def _reached(self, environment: Environment, claim: Claim, said: str, others: list[Claim]) -> list[str]:
+        """Permits about further requests of which the ties among the others say what `said` says.
+
+        Where allowing a request would allow, step by step, one that must be denied, it must be denied; and a request must be
+        allowed to which steps lead from one that must be allowed.
+        """
+        ties, _ = self._usable(environment, others)
+        if not ties:
+            return []
+        policies = PolicyTexts(said, "said", self._vocabulary.scopes).in_environment(environment).policies
+        upwards = isinstance(claim.invariant, Never)
+        composition = self._compose(environment, ties)
+        return reached(self._vocabulary.schema, composition, policies, _raised(ties), upwards=upwards)
+
+
+def _name(claim: Claim) -> str:
+    return f"{claim.principle_id}:{claim.index}"
+
+
+def _words(claim: Claim) -> str:
+    return f"invariant {claim.index} of principle `{claim.principle_id}`"
+
+
+def _because(environment: Environment, reason: str | None) -> str:
+    return f", in {' / '.join(environment)}: {reason or 'the prover gave no reason'}"
+
+
+def _settled(answer: Answer, question: str, environment: Environment, unanswered: list[str]) -> Answer3:
+    if answer.verdict == "unknown":
+        unanswered.append(f"{question}{_because(environment, answer.reason)}")
+        return "unknown"
+    return "yes" if answer.verdict == "proved" else "no"
+
+
+def _raised(ties: list[Claim]) -> set[str]:
+    """The attributes that only monotone ties are about."""
+    free = {path for tie in ties if isinstance(tie.invariant, IndifferentTo) for path in _attributes(tie)}
+    return {path for tie in ties for path in _attributes(tie)} - free
 
 
 def _carried(claim: Claim, others: list[Claim]) -> bool:
@@ -232,8 +306,7 @@ def _carried(claim: Claim, others: list[Claim]) -> bool:
 
 def _in_order(low: Case, high: Case, ties: list[Claim]) -> bool:
     """Whether the chain of ties leads from `low` to `high`: what only a monotone tie changes is raised or unchanged."""
-    free = {path for tie in ties if isinstance(tie.invariant, IndifferentTo) for path in _attributes(tie)}
-    for path in {path for tie in ties for path in _attributes(tie)} - free:
+    for path in _raised(ties):
         before, after = explain.value_at(low, path), explain.value_at(high, path)
         if before is not after and not (isinstance(before, int) and isinstance(after, int) and before <= after):
             return False

@@ -1,7 +1,7 @@
 """What each policy does: whether it can fail, does nothing, or does more than the constitution speaks of."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from acgs1.contracts.constitution import Constitution
 from acgs1.services.formal_verification.adapters.kernel import explain
@@ -12,10 +12,10 @@ from acgs1.services.formal_verification.adapters.kernel.cedar import (
 )
 from acgs1.services.formal_verification.adapters.kernel.decisions import Decisions
 from acgs1.services.formal_verification.adapters.kernel.examples import shown
-from acgs1.services.formal_verification.adapters.kernel.law import Vocabularies
-from acgs1.services.formal_verification.adapters.kernel.prover import Provers
+from acgs1.services.formal_verification.adapters.kernel.law import Vocabularies, Vocabulary
+from acgs1.services.formal_verification.adapters.kernel.prover import Answer, CheckKind, Provers
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
-from acgs1.services.formal_verification.domain import Answer3, PolicyFacts
+from acgs1.services.formal_verification.domain import CONTRADICTION, Answer3, PolicyFacts
 
 _MOST_OVERRIDES = 100
 
@@ -54,54 +54,81 @@ class HygieneSession:
 
     def look(self, index: int) -> PolicyFacts:
         place = self.places[index]
-        policy, environment = place.policy, place.environment
-        others = self._policies.in_environment(environment)
-        matches = self._says("never_matches", environment, policy.text, None, policy.id)
-        rest = others.without([policy.id])
-        forbids = Slice([p for p in rest.policies if p.effect == "forbid"])
+        others = self._policies.in_environment(place.environment)
+        look = _Look(self._vocabulary, self._provers, self._decisions, place.policy, place.environment, others)
+        return look.facts(overrides=self._overrides, spoken_of=place.environment in self._spoken_of)
+
+
+class _Look:
+    """One policy in one request environment, among the others there."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        provers: Provers,
+        decisions: Decisions,
+        policy: CedarPolicy,
+        environment: Environment,
+        others: Slice,
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._provers = provers
+        self._decisions = decisions
+        self._policy = policy
+        self._environment = environment
+        self._all = others
+        self._rest = others.without([policy.id])
+        self._forbids = Slice([p for p in self._rest.policies if p.effect == "forbid"])
+        self._unanswered: list[str] = []
+
+    def facts(self, *, overrides: bool, spoken_of: bool) -> PolicyFacts:
+        policy = self._policy
         redundant: Answer3 = "no"
         covered_by: list[str] = []
         forbidden: Answer3 = "no"
         forbidden_by: list[str] = []
         overridden_by: list[str] = []
+        matches = self._says("ever matches", "never_matches", policy.text, None, policy.id)
         if matches != "yes":
-            redundant = self._redundant(policy, others, rest, forbids, environment)
+            redundant = self._redundant()
             if redundant == "yes":
-                covered_by = self._covered_by(policy, rest, environment)
-            if policy.effect == "permit" and forbids.policies:
-                forbidden = self._says("always_denies", environment, f"{policy.text}\n{forbids.text}", None)
+                covered_by = self._covered_by()
+            if policy.effect == "permit" and self._forbids.policies:
+                forbidden = self._forbidden_with(self._forbids.policies)
                 if forbidden == "yes":
-                    forbidden_by = self._forbidden_by(policy, forbids, environment)
-                elif self._overrides:
-                    overridden_by = self._overridden_by(policy, forbids, environment)
-        can_error, example = self._errors(policy, environment)
+                    forbidden_by = self._forbidden_by()
+                elif overrides:
+                    overridden_by = self._overridden_by()
+        can_error, error_example = self._errors()
         return PolicyFacts(
             policy_id=policy.id,
             effect=policy.effect,
-            environment=environment,
+            environment=self._environment,
             can_error=can_error,
-            error_example=example,
+            error_example=error_example,
             never_matches=matches,
             redundant=redundant,
             covered_by=covered_by,
             forbidden=forbidden,
             forbidden_by=forbidden_by,
             overridden_by=overridden_by,
-            spoken_of=environment in self._spoken_of,
+            spoken_of=spoken_of,
+            unanswered=self._unanswered,
         )
 
-    def _errors(self, policy: CedarPolicy, environment: Environment) -> tuple[Answer3, dict[str, Any] | None]:
+    def _errors(self) -> tuple[Answer3, dict[str, Any] | None]:
         """Whether it can fail to evaluate, and a request that shows it."""
-        answer = self._decisions.failure(policy, environment)
-        if answer.verdict != "refuted" or answer.case is None:
-            return ("no" if answer.verdict == "proved" else "unknown"), None
+        policy = self._policy
+        answer = self._decisions.failure(policy, self._environment)
 
         def fails(case: Case) -> bool:
             decision = self._vocabulary.evaluator.decide(policy.text, "", case)
             return decision is not None and bool(decision.errors)
 
-        if not fails(answer.case):
-            return "unknown", None
+        if answer.case is None or not fails(answer.case):
+            return self._settled(
+                "can fail to evaluate", answer, confirmed=answer.verdict != "refuted", proved="no"
+            ), None
         case = shrink(answer.case, fails)
         decision = self._vocabulary.evaluator.decide(policy.text, "", case)
         error = decision.errors[0].rstrip(".") if decision is not None else ""
@@ -111,54 +138,68 @@ class HygieneSession:
         )
         return "yes", shown(self._vocabulary, case, policy.text, "", words).model_dump(mode="json")
 
-    def _forbidden_by(self, policy: CedarPolicy, forbids: Slice, environment: Environment) -> list[str]:
-        """A minimal set of forbids that between them forbid all that `policy` permits."""
-        needed = list(forbids.policies)
-        for forbid in forbids.policies:
-            fewer = [other for other in needed if other is not forbid]
-            text = "\n".join((policy.text, *(other.text for other in fewer)))
-            if self._says("always_denies", environment, text, None) == "yes":
-                needed = fewer
-        return [forbid.id for forbid in needed]
-
-    def _overridden_by(self, policy: CedarPolicy, forbids: Slice, environment: Environment) -> list[str]:
-        """Forbids that can match with it, the first hundred looked at."""
-        return [
-            other.id
-            for other in forbids.policies[:_MOST_OVERRIDES]
-            if self._says("matches_disjoint", environment, policy.text, other.text, policy.id, other.id) == "no"
-        ]
-
-    def _redundant(
-        self, policy: CedarPolicy, others: Slice, rest: Slice, forbids: Slice, environment: Environment
-    ) -> Answer3:
+    def _redundant(self) -> Answer3:
         """Whether the decision point decides the same without it."""
-        fragile = any(self._decisions.failure(p, environment).verdict != "proved" for p in others.policies)
-        if fragile:
-            # Without it, nothing is denied any more because it fails; and what others permit it may have let fail.
-            one, two = (self._decisions.text(each, environment) for each in (others, rest))
-            return self._says("equivalent", environment, one, two)
+        what, policy = "changes any decision", self._policy
+        if any(self._decisions.failure(p, self._environment).verdict != "proved" for p in self._all.policies):
+            # Where it fails, it denies; and where others fail, what it permits is denied with or without it.
+            one, two = (self._decisions.text(each, self._environment) for each in (self._all, self._rest))
+            return self._says(what, "equivalent", one, two)
         if policy.effect == "permit":
-            return self._says("implies", environment, f"{policy.text}\n{forbids.text}", rest.text)
-        return self._says("implies", environment, rest.text, others.text)
+            return self._says(what, "implies", f"{policy.text}\n{self._forbids.text}", self._rest.text)
+        return self._says(what, "implies", self._rest.text, self._all.text)
 
-    def _covered_by(self, policy: CedarPolicy, rest: Slice, environment: Environment) -> list[str]:
+    def _covered_by(self) -> list[str]:
         """One policy of the same effect that matches whenever this one does, if there is one."""
-        for other in rest.policies:
+        policy = self._policy
+        for other in self._rest.policies:
             if other.effect != policy.effect:
                 continue
-            if self._says("matches_implies", environment, policy.text, other.text, policy.id, other.id) == "yes":
+            what = f"matches only where `{other.id}` does"
+            if self._says(what, "matches_implies", policy.text, other.text, policy.id, other.id) == "yes":
                 return [other.id]
         return []
 
+    def _forbidden_with(self, forbids: list[CedarPolicy]) -> Answer3:
+        text = "\n".join((self._policy.text, *(forbid.text for forbid in forbids)))
+        return self._says("ever takes effect", "always_denies", text, None)
+
+    def _forbidden_by(self) -> list[str]:
+        """A minimal set of forbids that between them forbid all that the policy permits."""
+        needed = list(self._forbids.policies)
+        for forbid in self._forbids.policies:
+            fewer = [other for other in needed if other is not forbid]
+            if self._forbidden_with(fewer) == "yes":
+                needed = fewer
+        return [forbid.id for forbid in needed]
+
+    def _overridden_by(self) -> list[str]:
+        """Forbids that can match with it, the first hundred looked at."""
+        policy = self._policy
+        return [
+            other.id
+            for other in self._forbids.policies[:_MOST_OVERRIDES]
+            if self._says(
+                f"is limited by `{other.id}`", "matches_disjoint", policy.text, other.text, policy.id, other.id
+            )
+            == "no"
+        ]
+
     def _says(
-        self,
-        kind: Literal["never_matches", "always_denies", "implies", "equivalent", "matches_implies", "matches_disjoint"],
-        environment: Environment,
-        a: str,
-        b: str | None,
-        policy_id: str | None = None,
-        policy_id_b: str | None = None,
+        self, what: str, kind: CheckKind, a: str, b: str | None, policy_id: str | None = None, other: str | None = None
     ) -> Answer3:
-        answer = self._provers.ask(kind, self._vocabulary.schema, environment, a, b, policy_id, policy_id_b)
-        return "yes" if answer.verdict == "proved" else "no" if answer.verdict == "refuted" else "unknown"
+        schema = self._vocabulary.schema
+        return self._settled(what, self._provers.ask(kind, schema, self._environment, a, b, policy_id, other))
+
+    def _settled(self, what: str, answer: Answer, *, confirmed: bool = True, proved: Answer3 = "yes") -> Answer3:
+        """`what` names the question, for when there is no answer. `confirmed`: the evaluator agrees with a refutation."""
+        if answer.verdict == "proved":
+            return proved
+        if answer.verdict == "refuted" and confirmed:
+            return "no" if proved == "yes" else "yes"
+        reason = answer.reason if answer.verdict == "unknown" else CONTRADICTION
+        where = " / ".join(self._environment)
+        self._unanswered.append(
+            f"whether policy `{self._policy.id}` {what}, in {where}: {reason or 'the prover gave no reason'}"
+        )
+        return "unknown"
