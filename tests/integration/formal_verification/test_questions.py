@@ -225,6 +225,17 @@ def test_a_permit_where_no_principle_speaks_is_found(sessions: Sessions):
     assert hygiene(sessions, text, constitution) == {("beyond_constitution", "view")}
 
 
+def test_a_permit_wider_than_the_principle_is_shown_with_a_request_that_no_principle_mentions(sessions: Sessions):
+    said = [{"kind": "never", "when": 'principal.region == "eu" && context.amount > 9'}]
+    text = P.format("pay", "context.amount < 5")
+    data = {"policies": text, "constitution": law(eu=said)}
+    (finding,) = hygiene_outcome(results(sessions, "hygiene", data)).findings
+    assert finding.kind == "beyond_constitution"
+    assert finding.example is not None
+    assert finding.example.decisions == ["allow"]
+    assert 'principal.region = ""' in finding.detail
+
+
 def test_a_tidy_set_has_no_findings(sessions: Sessions):
     assert hygiene(sessions, PAY) == set()
 

@@ -137,7 +137,7 @@ def overall_change(changes: Iterable[Change]) -> Change:
 class PolicyFacts:
     """What one policy does in one request environment. `covered_by` names a policy of the same effect that matches
     whenever it does. `forbidden`: every request that it permits is forbidden, by `forbidden_by`. `overridden_by`: forbids that
-    can match with it, where that was asked. `spoken_of`: some invariant of the constitution is about this environment.
+    can match with it, where that was asked. `beyond`: it allows what no invariant of the constitution mentions.
     `unanswered`: the questions without an answer, with the reason."""
 
     policy_id: str
@@ -151,7 +151,8 @@ class PolicyFacts:
     forbidden: Answer3
     forbidden_by: list[str]
     overridden_by: list[str]
-    spoken_of: bool
+    beyond: Answer3 = "no"
+    beyond_example: dict[str, Any] | None = None
     unanswered: list[str] = field(default_factory=list[str])
 
 
@@ -206,13 +207,21 @@ def _policy_findings(policy_id: str, live: list[PolicyFacts], shadows: dict[str,
             f"policy `{policy_id}` is limited by {_named(forbids)}: on some requests both match, and the forbid wins"
         )
         findings.append(_finding("overridden", detail, policy_id, *forbids))
-    beyond = [place for place in live if place.effect == "permit" and not place.spoken_of]
-    if beyond:
-        where = "; ".join(" / ".join(place.environment) for place in beyond[:5])
-        more = f" and {len(beyond) - 5} more" if len(beyond) > 5 else ""
-        detail = f"policy `{policy_id}` permits where no invariant of the constitution speaks: {where}{more}"
-        findings.append(_finding("beyond_constitution", detail, policy_id))
-    return findings
+    return findings + _beyond_findings(policy_id, live)
+
+
+def _beyond_findings(policy_id: str, live: list[PolicyFacts]) -> list[Finding]:
+    """One finding for all environments, with the first example."""
+    beyond = [place for place in live if place.beyond == "yes"]
+    if not beyond:
+        return []
+    where = "; ".join(" / ".join(place.environment) for place in beyond[:5])
+    more = f" and {len(beyond) - 5} more" if len(beyond) > 5 else ""
+    example = next((place.beyond_example for place in beyond if place.beyond_example is not None), None)
+    shown = Counterexample.model_validate(example) if example is not None else None
+    such = f", such as that {shown.explanation}" if shown is not None else ""
+    detail = f"policy `{policy_id}` permits what no principle mentions, in {where}{more}{such}"
+    return [Finding(kind="beyond_constitution", detail=detail, policy_ids=[policy_id], example=shown)]
 
 
 def _error_findings(policy_id: str, places: list[PolicyFacts]) -> list[Finding]:

@@ -13,6 +13,7 @@ from acgs1.services.formal_verification.adapters.kernel.cedar import (
 from acgs1.services.formal_verification.adapters.kernel.decisions import Decisions
 from acgs1.services.formal_verification.adapters.kernel.examples import shown
 from acgs1.services.formal_verification.adapters.kernel.law import Vocabularies, Vocabulary
+from acgs1.services.formal_verification.adapters.kernel.mentions import mentioned
 from acgs1.services.formal_verification.adapters.kernel.prover import Answer, CheckKind, Provers
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
 from acgs1.services.formal_verification.domain import CONTRADICTION, Answer3, PolicyFacts
@@ -44,7 +45,10 @@ class HygieneSession:
         self._provers = provers
         self._decisions = Decisions(constitution.schema_text, provers)
         law = self._vocabulary.law(constitution)
-        self._spoken_of = {claim.environment for claim in law.claims}
+        self._mentioned: dict[Environment, list[str]] = {}
+        for claim in law.claims:
+            if (text := mentioned(constitution.schema_text, claim)) is not None:
+                self._mentioned.setdefault(claim.environment, []).append(text)
         self._policies = self._vocabulary.policies(policies)
         self.places = [
             _Place(policy, environment)
@@ -56,7 +60,7 @@ class HygieneSession:
         place = self.places[index]
         others = self._policies.in_environment(place.environment)
         look = _Look(self._vocabulary, self._provers, self._decisions, place.policy, place.environment, others)
-        return look.facts(overrides=self._overrides, spoken_of=place.environment in self._spoken_of)
+        return look.facts(overrides=self._overrides, mentioned=self._mentioned.get(place.environment, []))
 
 
 class _Look:
@@ -81,7 +85,7 @@ class _Look:
         self._forbids = Slice([p for p in self._rest.policies if p.effect == "forbid"])
         self._unanswered: list[str] = []
 
-    def facts(self, *, overrides: bool, spoken_of: bool) -> PolicyFacts:
+    def facts(self, *, overrides: bool, mentioned: list[str]) -> PolicyFacts:
         policy = self._policy
         redundant: Answer3 = "no"
         covered_by: list[str] = []
@@ -99,6 +103,10 @@ class _Look:
                     forbidden_by = self._forbidden_by()
                 elif overrides:
                     overridden_by = self._overridden_by()
+        beyond: Answer3 = "no"
+        beyond_example: dict[str, Any] | None = None
+        if policy.effect == "permit" and matches != "yes" and forbidden != "yes":
+            beyond, beyond_example = self._beyond(mentioned)
         can_error, error_example = self._errors()
         return PolicyFacts(
             policy_id=policy.id,
@@ -112,7 +120,8 @@ class _Look:
             forbidden=forbidden,
             forbidden_by=forbidden_by,
             overridden_by=overridden_by,
-            spoken_of=spoken_of,
+            beyond=beyond,
+            beyond_example=beyond_example,
             unanswered=self._unanswered,
         )
 
@@ -137,6 +146,32 @@ class _Look:
             f"{explain.facts(case, policy.text)}: {error}."
         )
         return "yes", shown(self._vocabulary, case, policy.text, "", words).model_dump(mode="json")
+
+    def _beyond(self, mentioned: list[str]) -> tuple[Answer3, dict[str, Any] | None]:
+        """Whether it allows, beside the forbids, what none of the permits `mentioned` is about; and such a request."""
+        policy, schema = self._policy, self._vocabulary.schema
+        allowed = self._decisions.text(Slice([policy, *self._forbids.policies]), self._environment)
+        spoken = "\n".join(mentioned)
+        answer = self._provers.ask("implies", schema, self._environment, allowed, spoken)
+        decide = self._vocabulary.evaluator.decide
+        beside = f"{policy.text}\n{self._forbids.text}"
+
+        def shows(case: Case) -> bool:
+            decision = decide(beside, "", case)
+            if decision is None or not decision.allowed:
+                return False
+            said = decide(spoken, "", case)
+            if said is None or not said.errored:
+                return said is not None and not said.allowed
+            # One that fails hides the others.
+            return not any(one is not None and one.allowed for one in (decide(text, "", case) for text in mentioned))
+
+        what = "allows what no principle mentions"
+        if answer.case is None or not shows(answer.case):
+            return self._settled(what, answer, confirmed=answer.verdict != "refuted", proved="no"), None
+        case = shrink(answer.case, shows)
+        words = f"{explain.can(case)}{explain.facts(case, policy.text, spoken)}"
+        return "yes", shown(self._vocabulary, case, beside, "", words).model_dump(mode="json")
 
     def _redundant(self) -> Answer3:
         """Whether the decision point decides the same without it."""
