@@ -12,7 +12,6 @@ from rich.markup import escape
 from acgs1.cli.proving import FILE, SECONDS, out, place_of, read_constitution, read_text, run_job
 from acgs1.contracts.formal_verification import (
     Counterexample,
-    EnvironmentAnswer,
     EnvironmentChange,
     NewQuestion,
     Obligation,
@@ -21,6 +20,7 @@ from acgs1.contracts.formal_verification import (
 from acgs1.services.formal_verification.domain import (
     INFORMATIONAL,
     Job,
+    answer_of,
     constitution_outcome,
     hygiene_outcome,
     overall_change,
@@ -29,6 +29,7 @@ from acgs1.services.formal_verification.domain import (
 
 _STYLES = {"proved": "green", "refuted": "red", "unknown": "yellow"}
 _EVIDENCE = {
+    "identity": "with nothing to ask, because no policy reads the attributes",
     "compiled": "decided by the compiler",
     "earlier_proof": "resting on an earlier proof",
     "one_solver": "proved by cvc5 alone",
@@ -194,6 +195,7 @@ def compare(old: Path, new: Path, schema: Path, deadline: float, as_json: bool) 
 @verify.command("question")
 @click.option("--schema", type=FILE, required=True, help="The schema (Cedar).")
 @click.option("--policies", "file", type=FILE, required=True, help="The policy set (Cedar).")
+@click.option("--constitution", "law", type=FILE, help="Count its guards, too; it must be under the same schema.")
 @click.option("--when", default="true", show_default=True, metavar="CONDITION", help="What the request is like.")
 @click.option("--assume", multiple=True, metavar="CONDITION", help="What may be taken for granted; repeatable.")
 @click.option("--denied", is_flag=True, help="Ask whether it can be denied rather than allowed.")
@@ -201,9 +203,11 @@ def compare(old: Path, new: Path, schema: Path, deadline: float, as_json: bool) 
 @click.option("--action", "actions", multiple=True, metavar="NAME")
 @click.option("--resource", metavar="TYPE")
 @click.option("--deadline", type=SECONDS, default=60.0, show_default=True, metavar="SECONDS")
+@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
 def question(
     schema: Path,
     file: Path,
+    law: Path | None,
     when: str,
     assume: tuple[str, ...],
     denied: bool,
@@ -211,6 +215,7 @@ def question(
     actions: tuple[str, ...],
     resource: str | None,
     deadline: float,
+    as_json: bool,
 ) -> None:
     """Can a request like that ever be allowed?
 
@@ -219,6 +224,7 @@ def question(
     asked = NewQuestion(
         schema_text=read_text(schema),
         policies=read_text(file),
+        constitution=read_constitution(law) if law is not None else None,
         decision="deny" if denied else "allow",
         when=when,
         assume=assume,
@@ -231,16 +237,19 @@ def question(
         deadline,
         1,
         second_opinion=False,
-        files={"policies": file},
+        files={"policies": file, **({"constitution": law} if law is not None else {})},
     )
-    answers = [EnvironmentAnswer.model_validate(result) for result in results]
-    for answer in answers:
-        out.print(f"[bold]{answer.answer}[/]  {place_of(answer.environment)}")
-        if answer.example is not None:
-            out.print(f"     {answer.example.explanation}", markup=False)
-        elif answer.reason:
-            out.print(f"     {answer.reason}", markup=False)
-    sys.exit(0 if all(answer.answer == "no" for answer in answers) else 1)
+    answer = answer_of(results)
+    if as_json:
+        click.echo(json.dumps(answer.model_dump(mode="json"), indent=2))
+    else:
+        for one in answer.environments:
+            out.print(f"[bold]{one.answer}[/]  {place_of(one.environment)}")
+            if one.example is not None:
+                out.print(f"     {one.example.explanation}", markup=False)
+            elif one.reason:
+                out.print(f"     {one.reason}", markup=False)
+    sys.exit(0 if answer.answer == "no" else 1)
 
 
 @verify.command("hygiene")
@@ -250,8 +259,9 @@ def question(
 )
 @click.option("--overrides", is_flag=True, help="Also list which forbids limit which permits; that is no fault.")
 @click.option("--deadline", type=SECONDS, default=60.0, show_default=True, metavar="SECONDS")
-def hygiene(law: Path, file: Path | None, overrides: bool, deadline: float) -> None:
-    """Policies that can fail, do nothing or too much; without --policies, principles that contradict or imply one another.
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def hygiene(law: Path, file: Path | None, overrides: bool, deadline: float, as_json: bool) -> None:
+    """Policies that can fail, do nothing or too much; without --policies, principles that contradict or imply one another, or never apply.
 
     Exit status: 0 when there is nothing to mend, 1 otherwise.
     """
@@ -270,18 +280,21 @@ def hygiene(law: Path, file: Path | None, overrides: bool, deadline: float) -> N
             Job("cli", "constitution", data), deadline, 1, second_opinion=False, files={"constitution": law}
         )
         outcome = constitution_outcome(results)
-    for finding in outcome.findings:
-        style = "dim" if finding.kind in INFORMATIONAL else "yellow"
-        out.print(f"[{style}]{finding.kind}[/]  {escape(finding.detail)}")
     to_mend = sum(finding.kind not in INFORMATIONAL for finding in outcome.findings)
-    for question in outcome.unanswered:
-        out.print(f"[yellow]unknown[/]  {escape(question)}")
-    out.print(f"{to_mend} findings, {outcome.undecided} questions without an answer")
+    if as_json:
+        click.echo(json.dumps(outcome.model_dump(mode="json"), indent=2))
+    else:
+        for finding in outcome.findings:
+            style = "dim" if finding.kind in INFORMATIONAL else "yellow"
+            out.print(f"[{style}]{finding.kind}[/]  {escape(finding.detail)}")
+        for unanswered in outcome.unanswered:
+            out.print(f"[yellow]unknown[/]  {escape(unanswered)}")
+        out.print(f"{to_mend} findings, {outcome.undecided} questions without an answer")
     sys.exit(1 if to_mend or outcome.undecided else 0)
 
 
 @verify.command("ledger")
-@click.option("--steps", type=click.IntRange(1, 6), default=3, show_default=True, help="Actions of the state machine.")
+@click.option("--steps", type=click.IntRange(1, 6), default=4, show_default=True, help="Actions of the state machine.")
 def ledger(steps: int) -> None:
     """Check the vote's rules on the model of the ledger program, for all weights and every sequence of so many actions.
 

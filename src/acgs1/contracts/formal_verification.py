@@ -86,8 +86,9 @@ class ScriptProof(Message):
     checks: list[ProofCheck] = []
 
 
-Strength = Literal["replayed", "compiled", "earlier_proof", "one_solver", "two_solvers", "checked_proof"]
-"""What stands behind a verdict: `replayed` in the evaluator (refuted); decided while it was `compiled`, with nothing left for a
+Strength = Literal["replayed", "identity", "compiled", "earlier_proof", "one_solver", "two_solvers", "checked_proof"]
+"""What stands behind a verdict: `replayed` in the evaluator (refuted); nothing to ask, because the two runs compared are one
+(`identity`: no policy reads the attributes); decided while it was `compiled`, with nothing left for a
 solver; resting in part on an `earlier_proof` of this process; answered by `one_solver` (cvc5); by `two_solvers` (z3 agrees); by both,
 with every proof object found correct by a checker that is no part of either (`checked_proof`)."""
 
@@ -154,12 +155,13 @@ class ObligationEvidence(Message):
     verdict: Verdict
     solver: str
     second_opinion: Literal["agrees", "unknown", "not_run"]
+    strength: Strength | None = Field(default=None, description="since format 2")
 
 
 class CertificateBody(Message):
-    """What is signed: canonical JSON of this, Ed25519."""
+    """What is signed: canonical JSON of this, Ed25519. Format 1 has no `strength`."""
 
-    format: Literal["acgs1-certificate/1"] = "acgs1-certificate/1"
+    format: Literal["acgs1-certificate/1", "acgs1-certificate/2"] = "acgs1-certificate/2"
     policies_hash: Sha256
     schema_hash: Sha256
     constitution_hash: Sha256

@@ -14,7 +14,6 @@ from acgs1.contracts.formal_verification import (
     AnalysisOutcome,
     Answer,
     Comparison,
-    EnvironmentAnswer,
     EnvironmentChange,
     Findings,
     VerificationProgress,
@@ -27,6 +26,7 @@ from acgs1.services.formal_verification.domain import (
     JobKind,
     Plan,
     StoredAnalysis,
+    answer_of,
     constitution_outcome,
     hygiene_outcome,
     overall_change,
@@ -239,16 +239,9 @@ def _comparison(results: list[dict[str, Any]]) -> Comparison:
     return Comparison(change=overall_change(e.change for e in environments), environments=environments)
 
 
-def _answer(results: list[dict[str, Any]]) -> Answer:
-    environments = [EnvironmentAnswer.model_validate(result) for result in results]
-    answers = {environment.answer for environment in environments}
-    overall = "yes" if "yes" in answers else "unknown" if "unknown" in answers else "no"
-    return Answer(answer=overall, environments=environments)
-
-
 _OUTCOMES: dict[JobKind, Callable[[list[dict[str, Any]]], AnalysisOutcome]] = {
     "compare": _comparison,
-    "question": _answer,
+    "question": answer_of,
     "hygiene": hygiene_outcome,
     "constitution": constitution_outcome,
 }

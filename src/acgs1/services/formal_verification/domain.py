@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import (
+    Answer,
     Certificate,
     CertificateBody,
     Counterexample,
+    EnvironmentAnswer,
     Finding,
     Findings,
     Obligation,
@@ -76,7 +78,11 @@ INCREMENTAL = ", for what changed since an earlier proof"
 """Ends the `solver` of an obligation whose script is about a part of the policies: the rest was proved before."""
 
 
-def strength_of(
+IDENTITY = "identity"
+"""Begins the `solver` of an obligation about two runs that are one, because no policy reads the attributes."""
+
+
+def strength_of(  # noqa: PLR0911 - one return per kind of evidence
     verdict: Verdict, solver: str, smtlib_sha256: str | None, second_opinion: str, proofs: Sequence[ScriptProof] = ()
 ) -> Strength | None:
     """What stands behind a verdict."""
@@ -84,6 +90,8 @@ def strength_of(
         return "replayed" if verdict == "refuted" else None
     if solver.endswith(INCREMENTAL):
         return "earlier_proof"
+    if solver.startswith(IDENTITY):
+        return "identity"
     if smtlib_sha256 is None:
         return "compiled"
     if second_opinion != "agrees":
@@ -243,6 +251,14 @@ def _finding(kind: str, detail: str, *policy_ids: str) -> Finding:
     return Finding(kind=kind, detail=detail, policy_ids=list(policy_ids))
 
 
+def answer_of(results: Iterable[dict[str, Any]]) -> Answer:
+    """What the results of a job `question` come down to."""
+    environments = [EnvironmentAnswer.model_validate(result) for result in results]
+    answers = {environment.answer for environment in environments}
+    overall = "yes" if "yes" in answers else "unknown" if "unknown" in answers else "no"
+    return Answer(answer=overall, environments=environments)
+
+
 def hygiene_outcome(results: Iterable[dict[str, Any]]) -> Findings:
     """What the results of a job `hygiene` come down to."""
     known, unanswered = _known(results)
@@ -312,6 +328,7 @@ def certificate_body(report: VerificationReport, kernel: str, issued_at: datetim
                 verdict=obligation.verdict,
                 solver=obligation.solver,
                 second_opinion=obligation.second_opinion,
+                strength=obligation.strength,
             )
             for obligation in report.obligations
         ],
@@ -322,8 +339,12 @@ def certificate_body(report: VerificationReport, kernel: str, issued_at: datetim
 
 
 def signed_bytes(body: CertificateBody) -> bytes:
-    """What the signature is over and `hash` is of: the canonical JSON (RFC 8785) of the body."""
-    return canonical_json(body.model_dump(mode="json"))
+    """What the signature is over and `hash` is of: the canonical JSON (RFC 8785) of the body, in the fields of its format."""
+    data = body.model_dump(mode="json")
+    if body.format == "acgs1-certificate/1":
+        for obligation in data["obligations"]:
+            del obligation["strength"]
+    return canonical_json(data)
 
 
 def sign_certificate(body: CertificateBody, key_id: str, sign: Callable[[bytes], str]) -> Certificate:

@@ -139,6 +139,15 @@ class Provers:
             self.report(answer.reason, {"kind": kind, **question, "script": answer.script})
         return answer
 
+    def script_sha256(
+        self, kind: CheckKind, schema: str, environment: Environment, a: str, b: str | None
+    ) -> str | None:
+        """The hash of the script that `ask` would put to the solver; None where it would put none. Asks nobody."""
+        try:
+            return self._prover(schema).check_one(kind, a, b, env=environment, dry=True).smtlib_sha256
+        except (kernel.CedarValidationError, kernel.CedarParseError, kernel.ProverError):
+            return None
+
     def record_scripts(self) -> list[str]:
         """A list that from now on receives every script put to the solver, until the next call."""
         self._scripts = []
