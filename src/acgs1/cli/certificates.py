@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from pydantic import ValidationError
+from rich.markup import escape
 
 from acgs1.cli.proving import FILE, SECONDS, Failure, first_error, out, read_constitution, read_text, run_job
 from acgs1.contracts.formal_verification import (
@@ -63,7 +64,7 @@ def certificate(
         checks.append((f"it is for the constitution in {inputs.constitution_from}", same))
     if recheck and inputs.policies is not None and inputs.constitution is not None:
         data = {"policies": inputs.policies, "constitution": inputs.constitution.model_dump(mode="json")}
-        checks.append(_recheck(found, data, deadline))
+        checks += _recheck(found, data, deadline)
     _show(checks)
 
 
@@ -149,15 +150,52 @@ def _signature_check(found: Certificate, public_key: str | None) -> Check:
     return f"signed by {key.key_id}", key.key_id == found.key_id and key.verify(signature, signed_bytes(found.body))
 
 
-def _recheck(found: Certificate, data: dict[str, Any], deadline: float) -> Check:
-    """Proves every obligation again, from nothing, and looks for each of the certificate's among them."""
-    _, results = run_job(Job("cli", "verify", data), deadline, 1, second_opinion=True)
-    proved = {result["id"] for result in results if result["verdict"] == "proved"}
+def _recheck(found: Certificate, data: dict[str, Any], deadline: float) -> list[Check]:
+    """Proves every obligation again, from nothing, looks for each of the certificate's among them, and compares the evidence."""
+    plan, results = run_job(Job("cli", "verify", data), deadline, 1, second_opinion=True)
+    again = {result["id"]: result for result in results if result["verdict"] == "proved"}
     missing = [result["id"] for result in results if result["verdict"] != "proved"]
-    missing += [obligation.id for obligation in found.body.obligations if obligation.id not in proved]
+    missing += [obligation.id for obligation in found.body.obligations if obligation.id not in again]
+    checks: list[Check] = []
     if missing:
-        return f"proved again, except {len(missing)}, such as `{missing[0]}`", False
-    return f"proved again: {len(proved)} obligations", True
+        checks.append((f"proved again, except {len(missing)}, such as `{missing[0]}`", False))
+    else:
+        checks.append((f"proved again: {len(again)} obligations", True))
+    same_kernel = plan.facts["kernel"] == found.body.kernel
+    checks.append(_compared("kernel", found.body.kernel, plan.facts["kernel"]))
+    asked = {_solver_name(result["solver"]) for result in again.values()} - {""}
+    signed = {_solver_name(obligation.solver) for obligation in found.body.obligations} - {""}
+    checks.append(_compared("solver", ", ".join(sorted(signed)), ", ".join(sorted(asked))))
+    return [*checks, *_scripts_compared(found, again, same_kernel=same_kernel)]
+
+
+def _compared(what: str, signed: str, here: str) -> Check:
+    """Another version than the one that was signed proves as much; only, its scripts need not be the same."""
+    if signed == here:
+        return f"with the same {what}: {escape(here) or 'none was needed'}", True
+    return f"with another {what}: signed `{escape(signed)}`, here `{escape(here)}`", None
+
+
+def _solver_name(solver: str) -> str:
+    """Who was asked, without how; nothing where nobody was."""
+    return solver.partition(",")[0] if solver.startswith("cvc5") else ""
+
+
+def _scripts_compared(found: Certificate, again: dict[str, dict[str, Any]], *, same_kernel: bool) -> list[Check]:
+    """Whether the scripts that were put to the solver are those whose hashes were signed."""
+    both = [obligation for obligation in found.body.obligations if obligation.id in again]
+    other = [o.id for o in both if o.smtlib_sha256 != again[o.id]["smtlib_sha256"]]
+    signed = sum(obligation.smtlib_sha256 is not None for obligation in both)
+    if not other:
+        return [(f"the hashes of the {signed} scripts are those that were signed", True)]
+    named = ", ".join(f"`{name}`" for name in other[:5]) + (" and more" if len(other) > 5 else "")
+    # The same kernel writes the same script; what differs then was signed about something else.
+    return [
+        (
+            f"{len(other)} of {len(both)} scripts differ from those that were signed: {named}",
+            False if same_kernel else None,
+        )
+    ]
 
 
 @click.command("proof")
@@ -192,11 +230,9 @@ def proof(source: Path, checker: Path, rules: Path, certificate_file: Path | Non
     if len(bad) < len(said):
         name = next(iter(said.values())).checker
         checks.append((f"{len(said) - len(bad)} of {len(said)} proof objects are correct, says {name}", True))
-    alone = [o for o in proofs.obligations if o.strength == "compiled"]
+    alone = [o for o in proofs.obligations if o.strength in {"compiled", "identity"}]
     if alone:
-        checks.append(
-            (f"{len(alone)} obligations were decided by the symbolic compiler: there is no proof to check", None)
-        )
+        checks.append((f"{len(alone)} obligations were decided without a solver: there is no proof to check", None))
     if found is not None:
         checks.append(_covers(found, proofs))
     if as_json:

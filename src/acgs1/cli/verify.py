@@ -13,9 +13,7 @@ from rich.markup import escape
 from acgs1.cli.proving import FILE, SECONDS, Failure, first_error, out, place_of, read_constitution, read_text, run_job
 from acgs1.contracts.formal_verification import (
     Counterexample,
-    EnvironmentAnswer,
     EnvironmentChange,
-    Finding,
     NewQuestion,
     Obligation,
     Suggestion,
@@ -23,16 +21,16 @@ from acgs1.contracts.formal_verification import (
 from acgs1.services.formal_verification.domain import (
     INFORMATIONAL,
     Job,
-    PolicyFacts,
-    hygiene_findings,
-    implied_findings,
+    answer_of,
+    constitution_outcome,
+    hygiene_outcome,
     overall_change,
-    undecided_facts,
     verdict_of,
 )
 
 _STYLES = {"proved": "green", "refuted": "red", "unknown": "yellow"}
 _EVIDENCE = {
+    "identity": "with nothing to ask, because no policy reads the attributes",
     "compiled": "decided by the compiler",
     "earlier_proof": "resting on an earlier proof",
     "one_solver": "proved by cvc5 alone",
@@ -67,7 +65,7 @@ def policies(
 ) -> None:
     """Prove that the policies keep every principle of the constitution."""
     constitution = read_constitution(law)
-    data = {"policies": read_text(file), "constitution": constitution.model_dump(mode="json")}
+    data = {"policies": read_text(file), "constitution": constitution.model_dump(mode="json"), "warnings": True}
     files = {"constitution": law, "policies": file}
     job = Job("cli", "verify" if folder is None else "proofs", data)
     plan, results = run_job(job, deadline, workers, second_opinion, files=files)
@@ -76,9 +74,12 @@ def policies(
     obligations = [Obligation.model_validate(result) for result in results]
     verdict = verdict_of(obligations)
     if as_json:
-        click.echo(json.dumps({"verdict": verdict, "obligations": results}, indent=2))
+        found = {"verdict": verdict, "obligations": results, "findings": plan.facts["findings"]}
+        click.echo(json.dumps(found, indent=2))
     else:
         _show_obligations(obligations)
+        for finding in plan.facts["findings"]:
+            out.print(f"[yellow]{finding['kind']}[/]  {escape(finding['detail'])}")
         for principle_id in plan.facts["principles_without_invariants"]:
             out.print(f"[yellow]not proved[/]  principle `{principle_id}` has no invariant: people judge it")
         _show_evidence(obligations)
@@ -192,6 +193,8 @@ def compare(old: Path, new: Path, schema: Path, deadline: float, as_json: bool) 
             for mark, witness in (("+", one.newly_allowed), ("-", one.newly_denied)):
                 if witness is not None:
                     out.print(f"  {mark} {witness.explanation}", markup=False)
+            if one.reason is not None:
+                out.print(f"    {one.reason}", markup=False)
         out.print(f"[bold]{change}[/]: {len(changes)} request environments")
     sys.exit(0 if change in {"unchanged", "narrows"} else 1)
 
@@ -199,6 +202,7 @@ def compare(old: Path, new: Path, schema: Path, deadline: float, as_json: bool) 
 @verify.command("question")
 @click.option("--schema", type=FILE, required=True, help="The schema (Cedar).")
 @click.option("--policies", "file", type=FILE, required=True, help="The policy set (Cedar).")
+@click.option("--constitution", "law", type=FILE, help="Count its guards, too; it must be under the same schema.")
 @click.option("--when", default="true", show_default=True, metavar="CONDITION", help="What the request is like.")
 @click.option("--assume", multiple=True, metavar="CONDITION", help="What may be taken for granted; repeatable.")
 @click.option("--denied", is_flag=True, help="Ask whether it can be denied rather than allowed.")
@@ -206,9 +210,11 @@ def compare(old: Path, new: Path, schema: Path, deadline: float, as_json: bool) 
 @click.option("--action", "actions", multiple=True, metavar="NAME")
 @click.option("--resource", metavar="TYPE")
 @click.option("--deadline", type=SECONDS, default=60.0, show_default=True, metavar="SECONDS")
+@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
 def question(
     schema: Path,
     file: Path,
+    law: Path | None,
     when: str,
     assume: tuple[str, ...],
     denied: bool,
@@ -216,6 +222,7 @@ def question(
     actions: tuple[str, ...],
     resource: str | None,
     deadline: float,
+    as_json: bool,
 ) -> None:
     """Can a request like that ever be allowed?
 
@@ -225,6 +232,7 @@ def question(
         asked = NewQuestion(
             schema_text=read_text(schema),
             policies=read_text(file),
+            constitution=read_constitution(law) if law is not None else None,
             decision="deny" if denied else "allow",
             when=when,
             assume=assume,
@@ -239,16 +247,19 @@ def question(
         deadline,
         1,
         second_opinion=False,
-        files={"policies": file, "schema_text": schema},
+        files={"policies": file, "schema_text": schema, **({"constitution": law} if law is not None else {})},
     )
-    answers = [EnvironmentAnswer.model_validate(result) for result in results]
-    for answer in answers:
-        out.print(f"[bold]{answer.answer}[/]  {place_of(answer.environment)}")
-        if answer.example is not None:
-            out.print(f"     {answer.example.explanation}", markup=False)
-        elif answer.reason:
-            out.print(f"     {answer.reason}", markup=False)
-    sys.exit(0 if all(answer.answer == "no" for answer in answers) else 1)
+    answer = answer_of(results)
+    if as_json:
+        click.echo(json.dumps(answer.model_dump(mode="json"), indent=2))
+    else:
+        for one in answer.environments:
+            out.print(f"[bold]{one.answer}[/]  {place_of(one.environment)}")
+            if one.example is not None:
+                out.print(f"     {one.example.explanation}", markup=False)
+            elif one.reason:
+                out.print(f"     {one.reason}", markup=False)
+    sys.exit(0 if answer.answer == "no" else 1)
 
 
 @verify.command("hygiene")
@@ -258,8 +269,9 @@ def question(
 )
 @click.option("--overrides", is_flag=True, help="Also list which forbids limit which permits; that is no fault.")
 @click.option("--deadline", type=SECONDS, default=60.0, show_default=True, metavar="SECONDS")
-def hygiene(law: Path, file: Path | None, overrides: bool, deadline: float) -> None:
-    """Policies that can fail, do nothing or too much; without --policies, principles that contradict or imply one another.
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def hygiene(law: Path, file: Path | None, overrides: bool, deadline: float, as_json: bool) -> None:
+    """Policies that can fail, do nothing or too much; without --policies, principles that contradict or imply one another, or never apply.
 
     Exit status: 0 when there is nothing to mend, 1 otherwise.
     """
@@ -272,26 +284,27 @@ def hygiene(law: Path, file: Path | None, overrides: bool, deadline: float) -> N
             second_opinion=False,
             files={"constitution": law, "policies": file},
         )
-        facts = [PolicyFacts(**result) for result in results if "undecided" not in result]
-        findings = hygiene_findings(facts)
-        undecided = len(results) - len(facts) + undecided_facts(facts)
+        outcome = hygiene_outcome(results)
     else:
         _, results = run_job(
             Job("cli", "constitution", data), deadline, 1, second_opinion=False, files={"constitution": law}
         )
-        findings = [Finding.model_validate(finding) for result in results for finding in result["findings"]]
-        findings += implied_findings(result["implied"] for result in results)
-        undecided = sum(result["undecided"] for result in results)
-    for finding in findings:
-        style = "dim" if finding.kind in INFORMATIONAL else "yellow"
-        out.print(f"[{style}]{finding.kind}[/]  {escape(finding.detail)}")
-    to_mend = sum(finding.kind not in INFORMATIONAL for finding in findings)
-    out.print(f"{to_mend} findings, {undecided} questions without an answer")
-    sys.exit(1 if to_mend or undecided else 0)
+        outcome = constitution_outcome(results)
+    to_mend = sum(finding.kind not in INFORMATIONAL for finding in outcome.findings)
+    if as_json:
+        click.echo(json.dumps(outcome.model_dump(mode="json"), indent=2))
+    else:
+        for finding in outcome.findings:
+            style = "dim" if finding.kind in INFORMATIONAL else "yellow"
+            out.print(f"[{style}]{finding.kind}[/]  {escape(finding.detail)}")
+        for unanswered in outcome.unanswered:
+            out.print(f"[yellow]unknown[/]  {escape(unanswered)}")
+        out.print(f"{to_mend} findings, {outcome.undecided} questions without an answer")
+    sys.exit(1 if to_mend or outcome.undecided else 0)
 
 
 @verify.command("ledger")
-@click.option("--steps", type=click.IntRange(1, 6), default=3, show_default=True, help="Actions of the state machine.")
+@click.option("--steps", type=click.IntRange(1, 6), default=4, show_default=True, help="Actions of the state machine.")
 def ledger(steps: int) -> None:
     """Check the vote's rules on the model of the ledger program, for all weights and every sequence of so many actions.
 

@@ -86,8 +86,9 @@ class ScriptProof(Message):
     checks: list[ProofCheck] = []
 
 
-Strength = Literal["replayed", "compiled", "earlier_proof", "one_solver", "two_solvers", "checked_proof"]
-"""What stands behind a verdict: `replayed` in the evaluator (refuted); decided while it was `compiled`, with nothing left for a
+Strength = Literal["replayed", "identity", "compiled", "earlier_proof", "one_solver", "two_solvers", "checked_proof"]
+"""What stands behind a verdict: `replayed` in the evaluator (refuted); nothing to ask, because the two runs compared are one
+(`identity`: no policy reads the attributes); decided while it was `compiled`, with nothing left for a
 solver; resting in part on an `earlier_proof` of this process; answered by `one_solver` (cvc5); by `two_solvers` (z3 agrees); by both,
 with every proof object found correct by a checker that is no part of either (`checked_proof`)."""
 
@@ -154,12 +155,13 @@ class ObligationEvidence(Message):
     verdict: Verdict
     solver: str
     second_opinion: Literal["agrees", "unknown", "not_run"]
+    strength: Strength | None = Field(default=None, description="since format 2")
 
 
 class CertificateBody(Message):
-    """What is signed: canonical JSON of this, Ed25519."""
+    """What is signed: canonical JSON of this, Ed25519. Format 1 has no `strength`."""
 
-    format: Literal["acgs1-certificate/1"] = "acgs1-certificate/1"
+    format: Literal["acgs1-certificate/1", "acgs1-certificate/2"] = "acgs1-certificate/2"
     policies_hash: Sha256
     schema_hash: Sha256
     constitution_hash: Sha256
@@ -198,7 +200,7 @@ class CertificateProofs(Message):
 
 
 class NewComparison(Message):
-    """What changes, in meaning, from `old` to `new`."""
+    """What changes, in meaning, from `old` to `new`: in what the decision point decides, which denies where a policy fails."""
 
     schema_text: PolicyText
     old: PolicyText
@@ -210,6 +212,7 @@ class EnvironmentChange(Message):
     change: Literal["unchanged", "narrows", "widens", "both", "unknown"]
     newly_allowed: Counterexample | None = None
     newly_denied: Counterexample | None = None
+    reason: str | None = Field(default=None, description="why `unknown`")
 
 
 class Comparison(Message):
@@ -263,16 +266,18 @@ class HygieneCheck(Message):
 
 
 class ConstitutionCheck(Message):
-    """Look for principles that contradict or imply one another."""
+    """Look for principles that contradict or imply one another, or never apply."""
 
     constitution: Constitution
 
 
 class Findings(Message):
-    """What was found. `undecided` counts the questions without an answer (time, or beyond the solver)."""
+    """What was found. `undecided` counts the questions without an answer (time, or beyond the solver); `unanswered` names them
+    with the reason."""
 
     findings: list[Finding]
     undecided: int
+    unanswered: list[str] = []
 
 
 class NewQuestion(Scope):

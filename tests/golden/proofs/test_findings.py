@@ -10,7 +10,7 @@ import yaml
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import Counterexample, EnvironmentChange
 from acgs1.services.formal_verification.adapters.kernel.sessions import Sessions
-from acgs1.services.formal_verification.domain import PolicyFacts, hygiene_findings, implied_findings
+from acgs1.services.formal_verification.domain import constitution_outcome, hygiene_outcome
 
 FINDINGS = Path(__file__).parent / "findings"
 
@@ -38,17 +38,18 @@ def run(kind: Any, data: dict[str, Any]) -> list[dict[str, Any]]:
 def test_a_defect_of_policies_is_found_and_no_other(case: dict[str, Any]):
     policies = f"{case['policies']}\n{case.get('add', '')}"
     law = constitution(case["schema"], [case["invariant"]])
-    facts = [PolicyFacts(**result) for result in run("hygiene", {"policies": policies, "constitution": law})]
-    found = {(finding.kind, *finding.policy_ids) for finding in hygiene_findings(facts)}
+    outcome = hygiene_outcome(run("hygiene", {"policies": policies, "constitution": law}))
+    assert outcome.unanswered == []
+    found = {(finding.kind, *finding.policy_ids) for finding in outcome.findings}
     assert found == {tuple(each) for each in case["finds"]}
 
 
 @pytest.mark.parametrize("case", cases("constitutions"))
 def test_a_contradiction_or_repetition_is_found_and_no_other(case: dict[str, Any]):
-    looks = run("constitution", {"constitution": constitution(case["schema"], case["invariants"])})
-    assert sum(look["undecided"] for look in looks) == 0
-    found = {(finding["kind"], *finding["principle_ids"]) for look in looks for finding in look["findings"]}
-    found |= {(f.kind, *f.principle_ids) for f in implied_findings(look["implied"] for look in looks)}
+    data = {"constitution": constitution(case["schema"], case["invariants"])}
+    outcome = constitution_outcome(run("constitution", data))
+    assert outcome.unanswered == []
+    found = {(finding.kind, *finding.principle_ids) for finding in outcome.findings}
     assert found == {tuple(each) for each in case["finds"]}
 
 

@@ -8,12 +8,7 @@ import yaml
 
 from acgs1.contracts.constitution import Constitution
 from acgs1.services.formal_verification.adapters.kernel.sessions import Sessions
-from acgs1.services.formal_verification.domain import (
-    PolicyFacts,
-    hygiene_findings,
-    implied_findings,
-    undecided_facts,
-)
+from acgs1.services.formal_verification.domain import constitution_outcome, hygiene_outcome
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -72,14 +67,15 @@ def test_the_findings_are_few_and_the_known_ones(name: str):
     policies, constitution = shipped(folders[name]) if name in folders else published(name)
     sessions = Sessions(solver_timeout_ms=20_000, second_opinion_ms=0)
     data = {"policies": policies, "constitution": constitution.model_dump(mode="json")}
-    hygiene = sessions.open("hygiene", data)
-    facts = [PolicyFacts(**hygiene.run(index)) for index in range(len(hygiene.plan()["items"]))]
-    law = sessions.open("constitution", data)
-    looks = [law.run(index) for index in range(len(law.plan()["items"]))]
-    assert undecided_facts(facts) + sum(look["undecided"] for look in looks) == 0
-    found = {(finding.kind, *finding.policy_ids) for finding in hygiene_findings(facts)}
-    found |= {(finding.kind, *finding.principle_ids) for finding in implied_findings(look["implied"] for look in looks)}
-    found |= {(finding["kind"], *finding["principle_ids"]) for look in looks for finding in look["findings"]}
+    outcomes = [
+        outcome_of([session.run(index) for index in range(len(session.plan()["items"]))])
+        for outcome_of, session in (
+            (hygiene_outcome, sessions.open("hygiene", data)),
+            (constitution_outcome, sessions.open("constitution", data)),
+        )
+    ]
+    assert [outcome.unanswered for outcome in outcomes] == [[], []]
+    found = {(f.kind, *f.policy_ids, *f.principle_ids) for outcome in outcomes for f in outcome.findings}
     if name not in folders:
         found = {each for each in found if each[0] != "beyond_constitution"}
     assert found == EXPECTED[name]

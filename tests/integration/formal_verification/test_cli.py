@@ -14,6 +14,7 @@ from acgs1.contracts.formal_verification import CertificateBody, ObligationEvide
 from acgs1.core.clock import ManualClock
 from acgs1.core.hashing import text_hash
 from acgs1.kit.signing import SigningKey, base64url_encode
+from acgs1.services.formal_verification.adapters.kernel.prover import kernel_identity
 from acgs1.services.formal_verification.domain import sign_certificate
 
 SCHEMA = "entity A; entity B { n: Long }; action x appliesTo { principal: [A], resource: [B], context: { m: Long } };"
@@ -57,6 +58,16 @@ def test_a_broken_principle_ends_with_status_1_and_a_request_that_shows_it(folde
     result = policies(folder, "bad.cedar")
     assert result.exit_code == 1
     assert "with resource.n = -1, which principle `positive` forbids: let through by policy `p`." in result.output
+
+
+def test_an_invariant_that_never_applies_is_warned_of(folder: Path):
+    empty = LAW.replace("resource.n < 0", "resource.n < 0 && resource.n > 5")
+    (folder / "law.yaml").write_text(empty)
+    result = policies(folder, "good.cedar")
+    assert result.exit_code == 0
+    assert "vacuous  invariant 0 of principle `positive` never applies" in result.output
+    findings = json.loads(policies(folder, "good.cedar", "--json").output)["findings"]
+    assert [finding["kind"] for finding in findings] == ["vacuous"]
 
 
 def test_invalid_policies_end_with_status_2_and_the_position(folder: Path):
@@ -149,6 +160,29 @@ def test_a_certificate_is_checked_against_key_and_inputs_and_proved_again(
     assert result.exit_code == 0, result.output
     assert "proved again: 3 obligations" in result.output
     assert "FAILED" not in result.output
+    assert "not checked  with another kernel: signed `k`, here `acgs1_kernel" in result.output
+
+
+def test_a_recheck_compares_the_scripts_with_those_that_were_signed(folder: Path, certified: tuple[Path, SigningKey]):
+    file, key = certified
+    body = CertificateBody.model_validate(json.loads(file.read_text())["body"])
+
+    def signed(kernel: str, script: str | None) -> Result:
+        evidence = body.obligations[0].model_copy(update={"smtlib_sha256": script})
+        made = body.model_copy(update={"kernel": kernel, "obligations": [evidence]})
+        file.write_text(
+            sign_certificate(made, key.key_id, lambda data: base64url_encode(key.sign(data))).model_dump_json()
+        )
+        return check(folder, file, key, "--recheck")
+
+    same = signed(kernel_identity(), None)
+    assert (same.exit_code, "with the same kernel" in same.output) == (0, True)
+    assert "hashes of the 0 scripts are those that were signed" in same.output
+    other = signed(kernel_identity(), "0" * 64)
+    assert other.exit_code == 1
+    assert "FAILED       1 of 1 scripts differ from those that were signed: `never:positive" in other.output
+    elsewhere = signed("another", "0" * 64)
+    assert (elsewhere.exit_code, "not checked  1 of 1 scripts differ" in elsewhere.output) == (0, True)
 
 
 def test_a_certificate_signed_by_another_key_fails(folder: Path, certified: tuple[Path, SigningKey]):
@@ -202,6 +236,26 @@ def test_a_question_ends_with_status_0_only_when_it_can_never_happen(folder: Pat
     never = run(*about, "--when", "context.m > 5", "--assume", "resource.n < 0")
     assert (never.exit_code, never.output.split()[0]) == (0, "no")
     assert run(*about, "--when", "context.k > 5").exit_code == 2
+
+
+def test_a_question_counts_the_guards_of_a_constitution_that_is_given(folder: Path):
+    about = ("--schema", folder / "schema.cedarschema", "--policies", folder / "bad.cedar", "--when", "resource.n < 0")
+    without = run("question", *about, "--json")
+    found = json.loads(without.stdout)
+    assert (without.exit_code, found["answer"]) == (1, "yes")
+    assert found["environments"][0]["example"]["decisions"] == ["allow"]
+    guarded = run("question", *about, "--constitution", folder / "law.yaml", "--json")
+    assert (guarded.exit_code, json.loads(guarded.stdout)["answer"]) == (0, "no")
+
+
+def test_hygiene_names_the_questions_that_it_could_not_answer(folder: Path):
+    about = ("--constitution", folder / "law.yaml", "--policies", folder / "good.cedar")
+    late = run("hygiene", *about, "--deadline", "0.000001")
+    assert late.exit_code == 1
+    assert "unknown  whatever there is to ask about policy `p` in A" in late.output
+    assert "1e-06 s passed before this was attempted" in late.output
+    found = json.loads(run("hygiene", *about, "--json").stdout)
+    assert found == {"findings": [], "undecided": 0, "unanswered": []}
 
 
 def test_hygiene_reports_policies_and_without_them_the_constitution(folder: Path):
@@ -264,7 +318,7 @@ def test_an_external_checker_goes_over_every_proof(folder: Path, proved: tuple[P
     result = run("proof", proved[0], *external_checker(folder, "print('correct')"))
     assert result.exit_code == 0, result.output
     assert "1 of 1 proof objects are correct, says ethos " in result.output
-    assert "2 obligations were decided by the symbolic compiler" in result.output
+    assert "2 obligations were decided without a solver" in result.output
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import EnvironmentAnswer, Obligation
 from acgs1.services.formal_verification.adapters.kernel.sessions import Sessions
-from acgs1.services.formal_verification.domain import INFORMATIONAL, PolicyFacts, hygiene_findings, implied_findings
+from acgs1.services.formal_verification.domain import INFORMATIONAL, constitution_outcome, hygiene_outcome
 from acgs1.services.formal_verification.errors import InvalidConstitution, InvalidPolicies
 
 SCHEMA = """
@@ -92,17 +92,66 @@ def test_a_question_about_what_cannot_be_is_answered_with_no(sessions: Sessions)
     assert {a.answer for a in ask(sessions, PAY, when="principal is Account").values()} == {"no"}
 
 
+# A policy that cannot be evaluated denies at the decision point; a condition that cannot be evaluated does not hold.
+LAST = 2**63 - 1
+ALL = '@id("all") permit(principal, action, resource);'
+
+
+def test_a_request_that_is_denied_because_a_policy_fails_is_found(sessions: Sessions):
+    text = f'{ALL} @id("plus") permit(principal, action, resource) when {{ context.amount + 1 > 0 }};'
+    answers = ask(sessions, text, decision="deny")
+    assert {a.answer for a in answers.values()} == {"yes"}
+    example = answers['Action::"pay"'].example
+    assert example is not None
+    assert (example.decisions, example.context["amount"]) == (["deny"], LAST)
+    assert f"policy `plus` cannot be evaluated with context.amount = {LAST}" in example.explanation
+    assert {a.answer for a in ask(sessions, text, when=f"context.amount == {LAST}").values()} == {"no"}
+    bounded = ask(sessions, text, decision="deny", assume=[f"context.amount < {LAST}"])
+    assert {a.answer for a in bounded.values()} == {"no"}
+
+
+def test_a_forbid_that_fails_denies_where_its_condition_would_not_hold(sessions: Sessions):
+    text = f"{ALL} forbid(principal, action, resource) when {{ context.amount + principal.trust > 10 }};"
+    when = f"context.amount == {LAST} && principal.trust == 1"
+    assert {a.answer for a in ask(sessions, text, decision="deny", when=when).values()} == {"yes"}
+    assert {a.answer for a in ask(sessions, text, when=when).values()} == {"no"}
+
+
+def test_a_guard_that_fails_denies_as_a_policy_does(sessions: Sessions):
+    constitution = law(sum=[{"kind": "never", "when": "context.amount + 1 > 100"}])
+    answers = ask(sessions, ALL, decision="deny", when=f"context.amount == {LAST}", constitution=constitution)
+    assert {a.answer for a in answers.values()} == {"yes"}
+
+
+@pytest.mark.parametrize("decision", ["allow", "deny"])
+def test_a_condition_that_can_fail_is_asked_about_where_it_holds(sessions: Sessions, decision: str):
+    text = ALL if decision == "allow" else "forbid(principal, action, resource);"
+    answers = ask(sessions, text, decision=decision, when="context.amount * principal.trust > 10")
+    assert {a.answer for a in answers.values()} == {"yes"}
+    impossible = ask(sessions, text, decision=decision, when="context.amount + 1 < context.amount")
+    assert {a.answer for a in impossible.values()} == {"no"}
+
+
+def test_a_prohibition_is_not_said_to_forbid_where_its_own_condition_cannot_be_evaluated(sessions: Sessions):
+    constitution = law(sum=[{"kind": "never", "actions": ["pay"], "when": "context.amount + 1 > 100"}])
+    text = (
+        f'@id("all") permit(principal, action, resource) unless {{ context.amount > 99 && context.amount < {LAST} }};'
+    )
+    found = refuted(sessions, text, constitution)
+    (never,) = [o for o in found if o.kind == "never"]
+    assert never.counterexample is not None
+    assert "where the condition of principle `sum` cannot be evaluated" in never.counterexample.explanation
+    assert [o.principle_id for o in found if o.kind == "never_errors"] == ["sum"]
+
+
 # --- hygiene ---
 
 SPEAKS_OF_BOTH = law(all=[{"kind": "never", "when": "context.amount < 0"}])
 
 
 def hygiene(sessions: Sessions, policies: str, constitution: dict[str, Any] = SPEAKS_OF_BOTH):
-    facts = [
-        PolicyFacts(**found)
-        for found in results(sessions, "hygiene", {"policies": policies, "constitution": constitution})
-    ]
-    return {(finding.kind, *finding.policy_ids) for finding in hygiene_findings(facts)}
+    outcome = hygiene_outcome(results(sessions, "hygiene", {"policies": policies, "constitution": constitution}))
+    return {(finding.kind, *finding.policy_ids) for finding in outcome.findings}
 
 
 P = '@id("{0}") permit(principal, action == Action::"pay", resource) when {{ {1} }};'
@@ -145,7 +194,7 @@ def test_a_forbid_that_limits_a_permit_is_no_finding_unless_asked_for(sessions: 
     text = P.format("small", "context.amount < 10") + F.format("frozen", "resource.frozen")
     assert hygiene(sessions, text) == set()
     data = {"policies": text, "constitution": SPEAKS_OF_BOTH, "overrides": True}
-    (finding,) = hygiene_findings(PolicyFacts(**found) for found in results(sessions, "hygiene", data))
+    (finding,) = hygiene_outcome(results(sessions, "hygiene", data)).findings
     assert (finding.kind, finding.policy_ids) == ("overridden", ["small", "frozen"])
     assert finding.kind in INFORMATIONAL
 
@@ -158,7 +207,7 @@ def test_two_policies_that_match_alike_are_one_finding(sessions: Sessions):
 def test_a_policy_that_can_fail_is_found_with_a_request_on_which_it_does(sessions: Sessions):
     text = P.format("large", "context.amount * 3 > 10")
     data = {"policies": text, "constitution": SPEAKS_OF_BOTH}
-    (finding,) = hygiene_findings(PolicyFacts(**found) for found in results(sessions, "hygiene", data))
+    (finding,) = hygiene_outcome(results(sessions, "hygiene", data)).findings
     assert (finding.kind, finding.policy_ids) == ("can_error", ["large"])
     assert finding.example is not None
     assert finding.example.decisions == ["deny"]
@@ -176,6 +225,17 @@ def test_a_permit_where_no_principle_speaks_is_found(sessions: Sessions):
     assert hygiene(sessions, text, constitution) == {("beyond_constitution", "view")}
 
 
+def test_a_permit_wider_than_the_principle_is_shown_with_a_request_that_no_principle_mentions(sessions: Sessions):
+    said = [{"kind": "never", "when": 'principal.region == "eu" && context.amount > 9'}]
+    text = P.format("pay", "context.amount < 5")
+    data = {"policies": text, "constitution": law(eu=said)}
+    (finding,) = hygiene_outcome(results(sessions, "hygiene", data)).findings
+    assert finding.kind == "beyond_constitution"
+    assert finding.example is not None
+    assert finding.example.decisions == ["allow"]
+    assert 'principal.region = ""' in finding.detail
+
+
 def test_a_tidy_set_has_no_findings(sessions: Sessions):
     assert hygiene(sessions, PAY) == set()
 
@@ -184,11 +244,9 @@ def test_a_tidy_set_has_no_findings(sessions: Sessions):
 
 
 def check(sessions: Sessions, constitution: dict[str, Any]) -> set[tuple[str, ...]]:
-    looks = results(sessions, "constitution", {"constitution": constitution})
-    assert sum(look["undecided"] for look in looks) == 0
-    found = [finding for look in looks for finding in look["findings"]]
-    implied = implied_findings(look["implied"] for look in looks)
-    return {(f["kind"], *f["principle_ids"]) for f in found} | {(f.kind, *f.principle_ids) for f in implied}
+    outcome = constitution_outcome(results(sessions, "constitution", {"constitution": constitution}))
+    assert outcome.unanswered == []
+    return {(finding.kind, *finding.principle_ids) for finding in outcome.findings}
 
 
 def test_an_always_and_a_never_about_one_request_contradict_each_other(sessions: Sessions):
@@ -292,6 +350,36 @@ def test_a_never_that_another_says_already_is_implied(sessions: Sessions):
         huge=[{"kind": "never", "when": "context.amount > 1000"}],
     )
     assert check(sessions, constitution) == {("implied", "huge")}
+
+
+def test_a_promise_that_fairness_carries_to_another_request_is_implied(sessions: Sessions):
+    constitution = law(
+        serve=[{"kind": "always", "actions": ["pay"], "when": "context.amount > 10 && principal.trust == 3"}],
+        fair=fair("principal.trust"),
+        more=[{"kind": "always", "actions": ["pay"], "when": "context.amount > 20 && principal.trust == 7"}],
+        less=[{"kind": "always", "actions": ["pay"], "when": "context.amount > 5 && principal.trust == 7"}],
+    )
+    # `less` says more than `serve`; so `serve` and `more` follow from it, and not the other way round.
+    assert check(sessions, constitution) == {("implied", "serve"), ("implied", "more")}
+
+
+def test_a_prohibition_is_implied_where_allowing_would_lead_to_what_is_forbidden(sessions: Sessions):
+    rise = [{"kind": "monotone_in", "actions": ["pay"], "attribute": "principal.trust"}]
+    stop = [{"kind": "never", "actions": ["pay"], "when": "principal.trust == 5 && resource.frozen"}]
+    below = [{"kind": "never", "actions": ["pay"], "when": "principal.trust < 4 && resource.frozen"}]
+    above = [{"kind": "never", "actions": ["pay"], "when": "principal.trust > 6 && resource.frozen"}]
+    assert check(sessions, law(rise=rise, stop=stop, below=below)) == {("implied", "below")}
+    # Whoever may at 5 may at 7; so 5 is out, and not the other way round.
+    assert check(sessions, law(rise=rise, stop=stop, above=above)) == {("implied", "stop")}
+
+
+def test_an_invariant_about_no_request_is_vacuous(sessions: Sessions):
+    constitution = law(
+        empty=[{"kind": "never", "when": "context.amount < 3 && context.amount > 5"}],
+        promise=[{"kind": "always", "actions": ["pay"], "when": "principal.trust == 1 && principal.trust == 2"}],
+        large=[{"kind": "never", "when": "context.amount > 1000"}],
+    )
+    assert check(sessions, constitution) == {("vacuous", "empty"), ("vacuous", "promise")}
 
 
 # --- suggestions ---

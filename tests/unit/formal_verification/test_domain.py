@@ -1,15 +1,17 @@
 """What verdicts are worth."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
 
-from acgs1.contracts.formal_verification import Obligation, RequestEnvironment, VerificationReport
+from acgs1.contracts.formal_verification import Certificate, Obligation, RequestEnvironment, VerificationReport
 from acgs1.services.formal_verification.domain import (
     certificate_body,
     certificate_flaws,
     overall_change,
     sign_certificate,
+    signed_bytes,
     verdict_of,
 )
 
@@ -72,6 +74,17 @@ def test_a_certificate_survives_its_own_json():
     certificate = sign_certificate(body, "kid", lambda data: data.hex()[:8])
     again = type(certificate).model_validate_json(certificate.model_dump_json())
     assert certificate_flaws(again) == []
+
+
+def test_a_certificate_signed_before_it_said_how_strong_its_evidence_is_stays_good():
+    body = certificate_body(report("proved"), "k", datetime(2026, 1, 1, tzinfo=UTC))
+    old = body.model_copy(update={"format": "acgs1-certificate/1"})
+    assert b'"strength"' in signed_bytes(body)
+    assert b'"strength"' not in signed_bytes(old)
+    kept = json.loads(sign_certificate(old, "kid", lambda data: data.hex()[:8]).model_dump_json())
+    for each in kept["body"]["obligations"]:
+        del each["strength"]
+    assert certificate_flaws(Certificate.model_validate(kept)) == []
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,7 @@ from acgs1.contracts.formal_verification import (
     AnalysisOutcome,
     Answer,
     Comparison,
-    EnvironmentAnswer,
     EnvironmentChange,
-    Finding,
     Findings,
     VerificationProgress,
 )
@@ -27,12 +25,11 @@ from acgs1.services.formal_verification.domain import (
     Job,
     JobKind,
     Plan,
-    PolicyFacts,
     StoredAnalysis,
-    hygiene_findings,
-    implied_findings,
+    answer_of,
+    constitution_outcome,
+    hygiene_outcome,
     overall_change,
-    undecided_facts,
 )
 from acgs1.services.formal_verification.errors import AnalysisNotFound
 from acgs1.services.formal_verification.ports import Archive, Prover
@@ -242,28 +239,9 @@ def _comparison(results: list[dict[str, Any]]) -> Comparison:
     return Comparison(change=overall_change(e.change for e in environments), environments=environments)
 
 
-def _answer(results: list[dict[str, Any]]) -> Answer:
-    environments = [EnvironmentAnswer.model_validate(result) for result in results]
-    answers = {environment.answer for environment in environments}
-    overall = "yes" if "yes" in answers else "unknown" if "unknown" in answers else "no"
-    return Answer(answer=overall, environments=environments)
-
-
-def _hygiene(results: list[dict[str, Any]]) -> Findings:
-    facts = [PolicyFacts(**result) for result in results if "undecided" not in result]
-    undecided = len(results) - len(facts) + undecided_facts(facts)
-    return Findings(findings=hygiene_findings(facts), undecided=undecided)
-
-
-def _constitution(results: list[dict[str, Any]]) -> Findings:
-    found = [Finding.model_validate(finding) for result in results for finding in result["findings"]]
-    implied = implied_findings(result["implied"] for result in results)
-    return Findings(findings=[*found, *implied], undecided=sum(result["undecided"] for result in results))
-
-
 _OUTCOMES: dict[JobKind, Callable[[list[dict[str, Any]]], AnalysisOutcome]] = {
     "compare": _comparison,
-    "question": _answer,
-    "hygiene": _hygiene,
-    "constitution": _constitution,
+    "question": answer_of,
+    "hygiene": hygiene_outcome,
+    "constitution": constitution_outcome,
 }

@@ -1,16 +1,19 @@
 """The rules of the room: what a verdict is worth, what a certificate says. No solver here."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import (
+    Answer,
     Certificate,
     CertificateBody,
     Counterexample,
+    EnvironmentAnswer,
     Finding,
+    Findings,
     Obligation,
     ObligationEvidence,
     ProofCheck,
@@ -75,7 +78,11 @@ INCREMENTAL = ", for what changed since an earlier proof"
 """Ends the `solver` of an obligation whose script is about a part of the policies: the rest was proved before."""
 
 
-def strength_of(
+IDENTITY = "identity"
+"""Begins the `solver` of an obligation about two runs that are one, because no policy reads the attributes."""
+
+
+def strength_of(  # noqa: PLR0911 - one return per kind of evidence
     verdict: Verdict, solver: str, smtlib_sha256: str | None, second_opinion: str, proofs: Sequence[ScriptProof] = ()
 ) -> Strength | None:
     """What stands behind a verdict."""
@@ -83,6 +90,8 @@ def strength_of(
         return "replayed" if verdict == "refuted" else None
     if solver.endswith(INCREMENTAL):
         return "earlier_proof"
+    if solver.startswith(IDENTITY):
+        return "identity"
     if smtlib_sha256 is None:
         return "compiled"
     if second_opinion != "agrees":
@@ -136,7 +145,8 @@ def overall_change(changes: Iterable[Change]) -> Change:
 class PolicyFacts:
     """What one policy does in one request environment. `covered_by` names a policy of the same effect that matches
     whenever it does. `forbidden`: every request that it permits is forbidden, by `forbidden_by`. `overridden_by`: forbids that
-    can match with it, where that was asked. `spoken_of`: some invariant of the constitution is about this environment."""
+    can match with it, where that was asked. `beyond`: it allows what no invariant of the constitution mentions.
+    `unanswered`: the questions without an answer, with the reason."""
 
     policy_id: str
     effect: Literal["permit", "forbid"]
@@ -149,7 +159,9 @@ class PolicyFacts:
     forbidden: Answer3
     forbidden_by: list[str]
     overridden_by: list[str]
-    spoken_of: bool
+    beyond: Answer3 = "no"
+    beyond_example: dict[str, Any] | None = None
+    unanswered: list[str] = field(default_factory=list[str])
 
 
 INFORMATIONAL = frozenset({"overridden"})
@@ -165,6 +177,8 @@ def hygiene_findings(facts: Iterable[PolicyFacts]) -> list[Finding]:
     shadows = {name: _shadows(places) for name, places in live.items()}
     findings: list[Finding] = []
     for name, places in live.items():
+        # A policy that never matches can fail all the same, which denies.
+        findings += _error_findings(name, by_policy[name])
         findings += _policy_findings(name, places, shadows)
     return findings
 
@@ -179,11 +193,11 @@ def _shadows(live: list[PolicyFacts]) -> list[str]:
 def _policy_findings(policy_id: str, live: list[PolicyFacts], shadows: dict[str, list[str]]) -> list[Finding]:
     if not live:
         return [_finding("never_matches", f"policy `{policy_id}` matches no request at all", policy_id)]
-    findings = _error_findings(policy_id, live)
+    findings: list[Finding] = []
     if all(place.forbidden == "yes" for place in live):
         forbids = sorted({other for place in live for other in place.forbidden_by})
         detail = f"policy `{policy_id}` never takes effect: whatever it permits is forbidden by {_named(forbids)}"
-        return [*findings, _finding("conflict", detail, policy_id, *forbids)]
+        return [_finding("conflict", detail, policy_id, *forbids)]
     if covering := shadows[policy_id]:
         if len(covering) > 1 or shadows[covering[0]] != [policy_id]:
             detail = f"policy `{policy_id}` is shadowed by {_named(covering)}: it never matches alone"
@@ -201,18 +215,26 @@ def _policy_findings(policy_id: str, live: list[PolicyFacts], shadows: dict[str,
             f"policy `{policy_id}` is limited by {_named(forbids)}: on some requests both match, and the forbid wins"
         )
         findings.append(_finding("overridden", detail, policy_id, *forbids))
-    beyond = [place for place in live if place.effect == "permit" and not place.spoken_of]
-    if beyond:
-        where = "; ".join(" / ".join(place.environment) for place in beyond[:5])
-        more = f" and {len(beyond) - 5} more" if len(beyond) > 5 else ""
-        detail = f"policy `{policy_id}` permits where no invariant of the constitution speaks: {where}{more}"
-        findings.append(_finding("beyond_constitution", detail, policy_id))
-    return findings
+    return findings + _beyond_findings(policy_id, live)
 
 
-def _error_findings(policy_id: str, live: list[PolicyFacts]) -> list[Finding]:
+def _beyond_findings(policy_id: str, live: list[PolicyFacts]) -> list[Finding]:
     """One finding for all environments, with the first example."""
-    failing = [place for place in live if place.can_error == "yes"]
+    beyond = [place for place in live if place.beyond == "yes"]
+    if not beyond:
+        return []
+    where = "; ".join(" / ".join(place.environment) for place in beyond[:5])
+    more = f" and {len(beyond) - 5} more" if len(beyond) > 5 else ""
+    example = next((place.beyond_example for place in beyond if place.beyond_example is not None), None)
+    shown = Counterexample.model_validate(example) if example is not None else None
+    such = f", such as that {shown.explanation}" if shown is not None else ""
+    detail = f"policy `{policy_id}` permits what no principle mentions, in {where}{more}{such}"
+    return [Finding(kind="beyond_constitution", detail=detail, policy_ids=[policy_id], example=shown)]
+
+
+def _error_findings(policy_id: str, places: list[PolicyFacts]) -> list[Finding]:
+    """One finding for all environments, with the first example."""
+    failing = [place for place in places if place.can_error == "yes"]
     if not failing:
         return []
     example = next((place.error_example for place in failing if place.error_example is not None), None)
@@ -225,28 +247,66 @@ def _named(policy_ids: Sequence[str]) -> str:
     return ", ".join(f"`{policy_id}`" for policy_id in policy_ids)
 
 
-def undecided_facts(facts: Iterable[PolicyFacts]) -> int:
-    """How many questions about the policies have no answer."""
-    return sum((fact.can_error, fact.never_matches, fact.redundant, fact.forbidden).count("unknown") for fact in facts)
-
-
 def _finding(kind: str, detail: str, *policy_ids: str) -> Finding:
     return Finding(kind=kind, detail=detail, policy_ids=list(policy_ids))
 
 
-def implied_findings(looks: Iterable[dict[str, Answer3]]) -> list[Finding]:
-    """Invariants that the others imply in every environment in which they speak; each look is about one environment."""
-    everywhere: dict[str, set[Answer3]] = {}
+def answer_of(results: Iterable[dict[str, Any]]) -> Answer:
+    """What the results of a job `question` come down to."""
+    environments = [EnvironmentAnswer.model_validate(result) for result in results]
+    answers = {environment.answer for environment in environments}
+    overall = "yes" if "yes" in answers else "unknown" if "unknown" in answers else "no"
+    return Answer(answer=overall, environments=environments)
+
+
+def hygiene_outcome(results: Iterable[dict[str, Any]]) -> Findings:
+    """What the results of a job `hygiene` come down to."""
+    known, unanswered = _known(results)
+    facts = [PolicyFacts(**result) for result in known]
+    unanswered += [question for fact in facts for question in fact.unanswered]
+    return Findings(findings=hygiene_findings(facts), undecided=len(unanswered), unanswered=unanswered)
+
+
+def constitution_outcome(results: Iterable[dict[str, Any]]) -> Findings:
+    """What the results of a job `constitution` come down to; each is about one environment."""
+    known, unanswered = _known(results)
+    found = [Finding.model_validate(finding) for result in known for finding in result["findings"]]
+    found += law_findings(known)
+    unanswered += [question for result in known for question in result["unanswered"]]
+    return Findings(findings=found, undecided=len(unanswered), unanswered=unanswered)
+
+
+def _known(results: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The results that there are; and what the others are about, with the reason."""
+    results = list(results)
+    missing = [f"whatever there is to ask about {r['about']}: {r['reason']}" for r in results if "about" in r]
+    return [result for result in results if "about" not in result], missing
+
+
+def law_findings(looks: Iterable[dict[str, Any]]) -> list[Finding]:
+    """Invariants that are about no request in any environment of their scope, and those that the others imply in every one."""
+    looks = list(looks)
+    vacuous = _everywhere(look["vacuous"] for look in looks)
+    implied = [name for name in _everywhere(look["implied"] for look in looks) if name not in vacuous]
+    return [
+        *(_of_claim("vacuous", name, "never applies: no request meets its condition") for name in vacuous),
+        *(_of_claim("implied", name, "is implied by the others wherever it speaks") for name in implied),
+    ]
+
+
+def _everywhere(looks: Iterable[dict[str, Answer3]]) -> list[str]:
+    """The claims of which every look says `yes`."""
+    answers: dict[str, set[Answer3]] = {}
     for look in looks:
         for name, answer in look.items():
-            everywhere.setdefault(name, set()).add(answer)
-    findings: list[Finding] = []
-    for name, answers in everywhere.items():
-        if answers == {"yes"}:
-            principle_id, _, index = name.rpartition(":")
-            detail = f"invariant {index} of principle `{principle_id}` is implied by the others wherever it speaks"
-            findings.append(Finding(kind="implied", detail=detail, principle_ids=[principle_id]))
-    return findings
+            answers.setdefault(name, set()).add(answer)
+    return [name for name, found in answers.items() if found == {"yes"}]
+
+
+def _of_claim(kind: str, name: str, what: str) -> Finding:
+    principle_id, _, index = name.rpartition(":")
+    detail = f"invariant {index} of principle `{principle_id}` {what}"
+    return Finding(kind=kind, detail=detail, principle_ids=[principle_id])
 
 
 def certificate_body(report: VerificationReport, kernel: str, issued_at: datetime) -> CertificateBody:
@@ -268,6 +328,7 @@ def certificate_body(report: VerificationReport, kernel: str, issued_at: datetim
                 verdict=obligation.verdict,
                 solver=obligation.solver,
                 second_opinion=obligation.second_opinion,
+                strength=obligation.strength,
             )
             for obligation in report.obligations
         ],
@@ -278,8 +339,12 @@ def certificate_body(report: VerificationReport, kernel: str, issued_at: datetim
 
 
 def signed_bytes(body: CertificateBody) -> bytes:
-    """What the signature is over and `hash` is of: the canonical JSON (RFC 8785) of the body."""
-    return canonical_json(body.model_dump(mode="json"))
+    """What the signature is over and `hash` is of: the canonical JSON (RFC 8785) of the body, in the fields of its format."""
+    data = body.model_dump(mode="json")
+    if body.format == "acgs1-certificate/1":
+        for obligation in data["obligations"]:
+            del obligation["strength"]
+    return canonical_json(data)
 
 
 def sign_certificate(body: CertificateBody, key_id: str, sign: Callable[[bytes], str]) -> Certificate:

@@ -1,21 +1,36 @@
 """What changes, in meaning, from one policy set to another."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 from acgs1.contracts.formal_verification import Counterexample, EnvironmentChange, RequestEnvironment
 from acgs1.services.formal_verification.adapters.kernel import explain
-from acgs1.services.formal_verification.adapters.kernel.cedar import Environment
+from acgs1.services.formal_verification.adapters.kernel.cedar import Environment, PolicyTexts, Slice
+from acgs1.services.formal_verification.adapters.kernel.decisions import Decisions, why_denied
 from acgs1.services.formal_verification.adapters.kernel.law import Vocabularies
-from acgs1.services.formal_verification.adapters.kernel.prover import Answer, Provers
+from acgs1.services.formal_verification.adapters.kernel.prover import Provers
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
-from acgs1.services.formal_verification.domain import Change
+from acgs1.services.formal_verification.domain import CONTRADICTION, Change
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One of the two sets, and what of it can matter in the environment looked at."""
+
+    name: Literal["old", "new"]
+    whole: PolicyTexts
+    slice: Slice
 
 
 class ComparisonSession:
-    """Old against new, one request environment at a time. The decisions compared are those of the decision point."""
+    """Old against new, one request environment at a time. The decisions compared are those of the decision point: a request
+    for which some policy cannot be evaluated is denied."""
 
     def __init__(self, schema: str, old: str, new: str, vocabularies: Vocabularies, provers: Provers) -> None:
         """Raises InvalidConstitution for the schema, InvalidPolicies for either set."""
         self._vocabulary = vocabularies.of(schema)
         self._provers = provers
+        self._decisions = Decisions(schema, provers)
         self._old = self._vocabulary.policies(old, "old")
         self._new = self._vocabulary.policies(new, "new")
 
@@ -28,66 +43,62 @@ class ComparisonSession:
         environment = self._vocabulary.environments[index]
         principal, action, resource = environment
         place = RequestEnvironment(principal=principal, action=action, resource=resource)
-        old = self._old.in_environment(environment).text
-        new = self._new.in_environment(environment).text
-        if old == new:
+        old = _Side("old", self._old, self._old.in_environment(environment))
+        new = _Side("new", self._new, self._new.in_environment(environment))
+        if old.slice.text == new.slice.text:
             return EnvironmentChange(environment=place, change="unchanged")
-        widened, newly_allowed = self._direction(environment, new, old, self._new.text, self._old.text, "new", "old")
-        narrowed, newly_denied = self._direction(environment, old, new, self._old.text, self._new.text, "old", "new")
+        newly_allowed = self._allowed_only_by(environment, new, old)
+        newly_denied = self._allowed_only_by(environment, old, new)
         change: Change
-        match (widened, narrowed):
-            case (None, _) | (_, None):
-                change = "unknown"
-            case (True, True):
-                change = "both"
-            case (True, False):
+        match (newly_allowed, newly_denied):
+            case (str(reason), _) | (_, str(reason)):
+                shown = {
+                    name: found
+                    for name, found in (("newly_allowed", newly_allowed), ("newly_denied", newly_denied))
+                    if isinstance(found, Counterexample)
+                }
+                return EnvironmentChange(environment=place, change="unknown", reason=reason, **shown)
+            case (None, None):
+                change = "unchanged"
+            case (_, None):
                 change = "widens"
-            case (False, True):
+            case (None, _):
                 change = "narrows"
             case _:
-                change = "unchanged"
+                change = "both"
         return EnvironmentChange(
             environment=place, change=change, newly_allowed=newly_allowed, newly_denied=newly_denied
         )
 
-    def _direction(
-        self,
-        environment: Environment,
-        more: str,
-        less: str,
-        more_text: str,
-        less_text: str,
-        more_name: str,
-        less_name: str,
-    ) -> tuple[bool | None, Counterexample | None]:
-        """Whether `more` allows a request that `less` denies (None: not known), and such a request."""
-        answer: Answer = self._provers.ask("implies", self._vocabulary.schema, environment, more, less)
+    def _allowed_only_by(self, environment: Environment, more: _Side, less: _Side) -> Counterexample | str | None:
+        """A request that `more` allows and `less` denies; None where it is proved that there is none, else why that is
+        not known."""
+        a, b = (self._decisions.text(side.slice, environment) for side in (more, less))
+        answer = self._provers.ask("implies", self._vocabulary.schema, environment, a, b)
         if answer.verdict == "proved":
-            return False, None
+            return None
         if answer.verdict == "unknown" or answer.case is None:
-            return None, None
+            return answer.reason or "the prover gave no example"
 
         def shows(case: Case) -> bool:
-            one = self._vocabulary.evaluator.decide(more, "", case)
-            two = self._vocabulary.evaluator.decide(less, "", case)
+            one = self._vocabulary.evaluator.decide(more.slice.text, "", case)
+            two = self._vocabulary.evaluator.decide(less.slice.text, "", case)
             return one is not None and two is not None and one.allowed and not two.allowed
 
         if not shows(answer.case):
-            return None, None
-        case = shrink(answer.case, shows)
-        return True, self._witness(case, more_text, less_text, more_name, less_name)
+            self._provers.report(CONTRADICTION, {"schema": self._vocabulary.schema, "a": a, "b": b})
+            return CONTRADICTION
+        return self._witness(shrink(answer.case, shows), more, less)
 
-    def _witness(self, case: Case, more: str, less: str, more_name: str, less_name: str) -> Counterexample:
-        allowed = self._vocabulary.evaluator.decide(more, "", case)
-        denied = self._vocabulary.evaluator.decide(less, "", case)
+    def _witness(self, case: Case, more: _Side, less: _Side) -> Counterexample:
+        allowed = self._vocabulary.evaluator.decide(more.whole.text, "", case)
+        denied = self._vocabulary.evaluator.decide(less.whole.text, "", case)
         if allowed is None or denied is None:
             raise AssertionError("INVARIANT: a witness has been replayed")
         permits = sorted(allowed.reasons)
-        forbids = sorted(denied.reasons)
-        why = f"denied by {explain.policies_words(forbids, '')}" if forbids else "no policy permits it"
         words = (
-            f"{explain.can(case)} under the {more_name} set ({explain.policies_words(permits, '')}), "
-            f"not under the {less_name} one: {why}."
+            f"{explain.can(case)} under the {more.name} set ({explain.policies_words(permits, '')}), "
+            f"not under the {less.name} one: {why_denied(denied, case, less.whole.policies)}."
         )
         return Counterexample(
             principal=explain.uid(case.principal),
@@ -95,7 +106,7 @@ class ComparisonSession:
             resource=explain.uid(case.resource),
             context=case.context,
             entities=case.entities,
-            decisions=["deny", "allow"] if more_name == "new" else ["allow", "deny"],
+            decisions=["deny", "allow"] if more.name == "new" else ["allow", "deny"],
             determining_policies=permits,
             explanation=words,
         )

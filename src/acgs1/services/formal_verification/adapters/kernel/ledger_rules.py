@@ -2,12 +2,14 @@
 
 `acgs1.ledger.model` is run with symbolic numbers: a comparison that could go either way splits the run in two (z3 says which
 ways are possible), so every path through the model's own code is walked, for all weights at once. What holds on every path
-holds for every number; the state machine is walked to a bounded number of steps.
+holds for every number. The state machine of proposals is searched breadth first to a bounded number of actions: a state to which
+several ways lead is looked at once.
 """
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast
 
 import z3
@@ -45,24 +47,49 @@ class Path:
     """One walk through the code: the choices made so far and what they say about the numbers."""
 
     def __init__(self, prefix: Sequence[int]) -> None:
-        self.taken: list[int] = []
         self.pending: list[tuple[int, ...]] = []
         self.trace: list[str] = []
         self.broken: str | None = None
         self.undecided = False
-        self._prefix = prefix
+        self.chosen: frozenset[str] = frozenset()
+        """What is so on this path and need not be so on others."""
+        self.walked = 1
+        """How many paths this one stands for."""
+        self._known: dict[tuple[frozenset[str], str], tuple[str, str]] = {}
+        """What z3 said, by what had been chosen and what was asked."""
+        self._claims: list[Any] = []
         self._solver = z3.Solver()
         self._solver.set("timeout", _QUERY_MS)
+        self._begin(prefix)
+
+    def _begin(self, prefix: Sequence[int]) -> None:
+        self.taken: list[int] = []
+        self._prefix = prefix
+
+    def resume(
+        self, prefix: Sequence[int], trace: Sequence[str], chosen: frozenset[str], claims: Sequence[Any]
+    ) -> None:
+        """Goes on from where a path had come to, with the numbers made so far."""
+        self._begin(prefix)
+        self.trace, self.chosen, self._claims = list(trace), chosen, list(claims)
+        self.pending = []
+
+    @property
+    def claims(self) -> tuple[Any, ...]:
+        """What was chosen, as z3 knows it."""
+        return tuple(self._claims)
 
     def number(self, name: str, low: int, high: int) -> "Number":
         """Any whole number from `low` to `high`."""
         term = z3.Int(name)
         self._solver.add(term >= low, term <= high)
+        self._known.clear()
         return Number(self, term)
 
     def assume(self, claim: object) -> None:
         """Looks only at numbers for which `claim` holds."""
         self._solver.add(_term(claim))
+        self._known.clear()
 
     def choose(self, options: int) -> int:
         """One of so many ways to go on; the others are walked as well."""
@@ -78,36 +105,45 @@ class Path:
     def branch(self, condition: Any) -> bool:
         """The truth of a comparison, on this path."""
         position = len(self.taken)
+        can_be, can_fail = self._possible(condition), self._possible(z3.Not(condition))
         if position < len(self._prefix):
             truth = bool(self._prefix[position])
         else:
-            can_be, can_fail = self._possible(condition), self._possible(z3.Not(condition))
             if not can_be and not can_fail:
                 raise _Stop
             truth = can_be
             if can_be and can_fail:
                 self.pending.append((*self.taken, 0))
         self.taken.append(int(truth))
-        self._solver.add(condition if truth else z3.Not(condition))
+        if can_be and can_fail:
+            claim = condition if truth else z3.Not(condition)
+            self.chosen |= {_text(claim)}
+            self._claims.append(claim)
         return truth
 
-    def check(self, claim: object) -> None:
-        """Notes a violation where `claim` can fail on this path."""
-        self._solver.push()
-        self._solver.add(z3.Not(_term(claim)))
-        answer = self._solver.check()
-        if answer == z3.sat:
-            self.broken = ", ".join([*self.trace, " ".join(str(self._solver.model()).split())])
-        elif answer != z3.unsat:
+    def check(self, *claims: object) -> None:
+        """Notes a violation where one of `claims` can fail on this path."""
+        whole = z3.simplify(z3.And(*(_term(claim) for claim in claims)))
+        if z3.is_true(whole):
+            return
+        answer, example = self._ask(z3.Not(whole))
+        if answer == "sat":
+            self.broken = ", ".join([*self.trace, example])
+        elif answer != "unsat":
             self.undecided = True
-        self._solver.pop()
 
     def _possible(self, condition: Any) -> bool:
-        answer = str(self._solver.check(condition))
-        if answer == "unknown":
-            # INVARIANT: a way that may be possible is walked; a claim is never spared because of a time-out.
-            return True
-        return answer == "sat"
+        # INVARIANT: a way that may be possible is walked; a claim is never spared because of a time-out.
+        return self._ask(condition)[0] != "unsat"
+
+    def _ask(self, condition: Any) -> tuple[str, str]:
+        """Whether it can be so, and numbers for which it is."""
+        key = self.chosen, _text(condition)
+        if key not in self._known:
+            answer = str(self._solver.check(*self._claims, condition))
+            example = " ".join(str(self._solver.model()).split()) if answer == "sat" else ""
+            self._known[key] = answer, example
+        return self._known[key]
 
 
 class Number:
@@ -115,6 +151,7 @@ class Number:
 
     def __init__(self, path: Path, term: Any) -> None:
         self._path = path
+        self._text: str | None = None
         self.term = term
 
     def _made(self, term: Any) -> "Number":
@@ -164,6 +201,14 @@ class Number:
     def __bool__(self) -> bool:
         return self._path.branch(self.term != 0)
 
+    def __repr__(self) -> str:
+        if self._text is None:
+            self._text = _text(self.term)
+        return self._text
+
+    def __deepcopy__(self, _: object) -> "Number":
+        return self
+
 
 class Truth:
     """The outcome of a comparison; asking for it splits the path."""
@@ -180,6 +225,27 @@ def _term(value: object) -> Any:
     return value.term if isinstance(value, Number | Truth) else value
 
 
+def _text(term: Any) -> str:
+    """The same for terms that say the same in other words, as far as z3 simplifies them."""
+    return z3.simplify(term).sexpr()
+
+
+def frozen(value: object) -> Hashable:
+    """What a state of the model is, whichever way it came about: dictionaries without their order, numbers by their terms."""
+    match value:
+        case Number():
+            return repr(value)
+        case dict():
+            items = cast("dict[object, object]", value).items()
+            return frozenset((frozen(name), frozen(each)) for name, each in items)
+        case list() | tuple():
+            return tuple(frozen(each) for each in cast("Sequence[object]", value))
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return tuple(frozen(getattr(value, field.name)) for field in fields(value))
+        case _:
+            return cast("Hashable", value)
+
+
 def walk(name: str, program: Callable[[Path], None]) -> RuleResult:
     """Walks every path of `program` and says whether every claim that it checks holds."""
     queue: list[tuple[int, ...]] = [()]
@@ -191,7 +257,7 @@ def walk(name: str, program: Callable[[Path], None]) -> RuleResult:
         path = Path(queue.pop())
         with suppress(_Stop):
             program(path)
-        paths += 1
+        paths += path.walked
         queue += path.pending
         if path.broken is not None:
             return RuleResult(name, False, paths, path.broken)
@@ -269,70 +335,155 @@ def _against_never_helps(path: Path) -> None:
 # --- the state machine of proposals ----------------------------------------------------------------------------------
 
 _CHOICES = ("for", "against", "abstain")
+_SET_WEIGHT, _REMOVE, _AMEND, _SUBJECT = range(4)
+"""Proposals by index: three that were accepted before and can be carried out at any time, and the one that is voted on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What the ledger has come to, by which actions, and for which numbers."""
+
+    governance: Governance
+    trace: tuple[str, ...]
+    chosen: frozenset[str]
+    claims: tuple[Any, ...]
 
 
 def _state_machine(members: int, steps: int) -> Callable[[Path], None]:
-    """Every sequence of `steps` actions on one policy proposal, by `members` members of any weight."""
+    """Every sequence of `steps` actions on one proposal of a policy or an amendment, by `members` members of any weight, while
+    the register's changes and another amendment that were accepted before come into force at any moment."""
     wallets = [f"member-{number}" for number in range(members)]
-    actions: list[tuple[str, Callable[[Governance], object]]] = [
-        (f"{wallet} votes {choice}", lambda g, w=wallet, c=choice: g.vote(w, 0, c, 5))
+
+    def search(path: Path) -> None:
+        weights = [path.number(f"weight_{wallet}", 1, MAX_WEIGHT) for wallet in wallets]
+        path.assume(sum(weights[1:], weights[0]) <= MAX_WEIGHT)
+        new_weight = path.number("new_weight", 1, MAX_WEIGHT)
+        actions = _actions(wallets, cast("int", new_weight))
+        level = [
+            _State(_begun(wallets, weights, new_weight, change_allowed, kind, attested), (), frozenset(), ())
+            for change_allowed in (False, True)
+            for kind, attested in (("policy", False), ("policy", True), ("constitution", False))
+        ]
+        seen: set[Hashable] = set()
+        for _ in range(steps):
+            reached: list[_State] = []
+            for state in level:
+                for action in actions:
+                    for after in _outcomes(path, state, action):
+                        _check_step(path, state.governance, after.governance)
+                        key = frozen(after.governance), after.chosen
+                        if key in seen:
+                            continue
+                        seen.add(key)
+                        _check_state(path, after.governance, weights)
+                        if path.broken is not None:
+                            return
+                        reached.append(after)
+            level = reached
+        path.walked = len(seen)
+
+    return search
+
+
+def _begun(
+    wallets: list[str], weights: list[Number], new_weight: Number, change_allowed: bool, kind: str, attested: bool
+) -> Governance:
+    """A ratified constitution, its members, what was accepted before, and the proposal that is to be voted on."""
+    governance = Governance("council", "verifier", Rules(100, 6_000, 3_000, change_allowed))
+    governance.add_principle("council")
+    for wallet, weight in zip(wallets, weights, strict=True):
+        governance.register_member("council", wallet, cast("int", weight), 0)
+    governance.ratify("council")
+    last = wallets[-1]
+    for earlier, content in (
+        ("membership", repr(("set_weight", last, new_weight))),
+        ("membership", repr(("remove_member", last))),
+        ("constitution", "amended before"),
+    ):
+        index = governance.propose(wallets[0], earlier, content, None, 100, 0)
+        governance.proposal(index).status = "accepted"
+    governance.propose(wallets[0], kind, "content", "certificate" if kind == "policy" else None, 100, 0)
+    if attested:
+        governance.attest("verifier", "certificate", "content", governance.constitution_version)
+    return governance
+
+
+def _outcomes(path: Path, state: _State, action: tuple[str, Callable[[Governance], object]]) -> Iterator[_State]:
+    """What the action makes of the state, for each way in which its comparisons can go; nothing where it is refused."""
+    name, act = action
+    queue: list[tuple[int, ...]] = [()]
+    while queue:
+        path.resume(queue.pop(), (*state.trace, name), state.chosen, state.claims)
+        governance = copy.deepcopy(state.governance)
+        with suppress(Refused, _Stop):
+            act(governance)
+            yield _State(governance, tuple(path.trace), path.chosen, path.claims)
+        queue += path.pending
+    path.pending = []
+
+
+def _actions(wallets: list[str], new_weight: int) -> list[tuple[str, Callable[[Governance], object]]]:
+    """Before the vote's end at 100, and after it."""
+    last = wallets[-1]
+    votes: list[tuple[str, Callable[[Governance], object]]] = [
+        (f"{wallet} votes {choice}", lambda g, w=wallet, c=choice: g.vote(w, _SUBJECT, c, 5))
         for wallet in wallets
         for choice in _CHOICES
     ]
-    later: list[tuple[str, Callable[[Governance], object]]] = [
-        ("finalize early", lambda g: g.finalize(0, 5)),
-        ("finalize late", lambda g: g.finalize(0, 200)),
+    others: list[tuple[str, Callable[[Governance], object]]] = [
+        ("finalize early", lambda g: g.finalize(_SUBJECT, 5)),
+        ("finalize late", lambda g: g.finalize(_SUBJECT, 200)),
         ("attest", lambda g: g.attest("verifier", "certificate", "content", g.constitution_version)),
-        ("enact", lambda g: g.enact(0, 201)),
-        ("cancel", lambda g: g.cancel(wallets[0], 0)),
+        ("attest other content", lambda g: g.attest("verifier", "certificate", "other", g.constitution_version)),
+        ("enact", lambda g: g.enact(_SUBJECT, 201)),
+        ("cancel", lambda g: g.cancel(wallets[0], _SUBJECT)),
+        (f"{last} gets another weight", lambda g: g.set_weight(last, last, new_weight, 5, _SET_WEIGHT)),
+        (f"{last} is removed", lambda g: g.remove_member(last, last, 5, _REMOVE)),
+        ("an earlier amendment is enacted", lambda g: g.enact(_AMEND, 5)),
     ]
-    actions += later
-
-    def program(path: Path) -> None:
-        change_allowed = bool(path.choose(2))
-        governance = Governance("council", "verifier", Rules(100, 6_000, 3_000, change_allowed))
-        weights = [path.number(f"weight_{wallet}", 1, MAX_WEIGHT) for wallet in wallets]
-        path.assume(sum(weights[1:], weights[0]) <= MAX_WEIGHT)
-        governance.add_principle("council")
-        for wallet, weight in zip(wallets, weights, strict=True):
-            governance.register_member("council", wallet, cast("int", weight), 0)
-        governance.ratify("council")
-        governance.propose(wallets[0], "policy", "content", "certificate", 100, 0)
-        for _ in range(steps):
-            name, act = actions[path.choose(len(actions))]
-            before = governance.proposal(0).status
-            try:
-                act(governance)
-            except Refused:
-                # INVARIANT: a refused action changes nothing, so this path is one of the shorter ones.
-                raise _Stop from None
-            path.trace.append(name)
-            _check_state(path, governance, weights, before)
-
-    return program
+    return votes + others
 
 
-def _check_state(path: Path, governance: Governance, weights: list[Number], before: str) -> None:
-    proposal = governance.proposal(0)
-    tally = proposal.tally
-    for side in _CHOICES:
-        voted = [weights[slot] for slot, choice in proposal.ballots.items() if choice == side]
-        path.check(proposal.sides[side] == sum(voted[1:], voted[0]) if voted else proposal.sides[side] == 0)
-    path.check(tally.cast <= tally.total)
-    if proposal.status in {"accepted", "enacted"}:
-        path.check(tally.votes_for * BASIS_POINTS >= 6_000 * (tally.votes_for + tally.votes_against))
-        path.check(tally.cast * BASIS_POINTS >= 3_000 * tally.total)
+def _check_step(path: Path, before: Governance, after: Governance) -> None:
+    """What an action may change."""
+    old, new = before.proposal(_SUBJECT), after.proposal(_SUBJECT)
     follows = {"active": {"active", "accepted", "rejected", "cancelled"}, "accepted": {"accepted", "enacted"}}
-    path.check(proposal.status in follows.get(before, {before}))
+    path.check(new.status in follows.get(old.status, {old.status}))
+    if new.status != "enacted" or old.status == "enacted":
+        return
+    if new.kind == "policy":
+        # What was attested is this content, under the constitution that is in force as it is enacted.
+        attested = before.attestations.get("certificate")
+        path.check(attested == ("content", before.constitution_version))
+    else:
+        # An amendment changes the text that it set out to change, and no later one.
+        path.check(new.constitution_version == before.constitution_version)
+        path.check((after.constitution, after.constitution_version) == ("content", before.constitution_version + 1))
+
+
+def _check_state(path: Path, governance: Governance, weights: list[Number]) -> None:
+    """`weights`: of the members when the vote began, by slot."""
+    proposal = governance.proposal(_SUBJECT)
+    tally = proposal.tally
+    claims: list[object] = [tally.total == sum(weights[1:], weights[0]), tally.cast <= tally.total]
+    for side in _CHOICES:
+        voted = [weights[slot] for slot, choice in sorted(proposal.ballots.items()) if choice == side]
+        claims.append(proposal.sides[side] == (sum(voted[1:], voted[0]) if voted else 0))
+    if proposal.status in {"accepted", "enacted"}:
+        claims.append(tally.votes_for * BASIS_POINTS >= 6_000 * (tally.votes_for + tally.votes_against))
+        claims.append(tally.cast * BASIS_POINTS >= 3_000 * tally.total)
     enacted = proposal.status == "enacted"
-    path.check(enacted == ("content" in governance.policies))
-    path.check(not enacted or governance.attestations.get("certificate") == ("content", 1))
+    if proposal.kind == "policy":
+        claims.append(enacted == ("content" in governance.policies))
+    else:
+        claims.append(enacted or governance.constitution != "content")
+    path.check(*claims)
 
 
 Program = Callable[[Path], None]
 
 
-def rules(steps: int = 3) -> tuple[tuple[str, Program], ...]:
+def rules(steps: int = 4) -> tuple[tuple[str, Program], ...]:
     """What must hold; the state machine for two members and so many actions."""
     return (
         ("a vote that is called decided ends so, whatever the others do", _decided_stands),
@@ -340,7 +491,8 @@ def rules(steps: int = 3) -> tuple[tuple[str, Program], ...]:
         ("what is accepted has more weight for than against it, and reaches the threshold", _majority),
         ("no product of the arithmetic exceeds 128 bits", _fits),
         (
-            f"in {steps} actions, a weight counts once and on one side; only attested, accepted proposals come into force",
+            f"in {steps} actions, a weight counts once, on one side and as it was when the vote began; only accepted proposals come "
+            "into force, policies with a fresh attestation of their content, amendments over the text that they were about",
             _state_machine(2, steps),
         ),
     )

@@ -34,7 +34,7 @@ from acgs1.services.formal_verification.adapters.kernel.suggest import (
     forbidding_edit,
     permitting_edit,
 )
-from acgs1.services.formal_verification.domain import CONTRADICTION, INCREMENTAL, strength_of
+from acgs1.services.formal_verification.domain import CONTRADICTION, IDENTITY, INCREMENTAL, script_digest, strength_of
 
 Json = dict[str, Any]
 Kind = Literal["never", "always", "indifferent_to", "monotone_in", "never_errors"]
@@ -163,10 +163,14 @@ class VerificationSession:
 
         def words(case: Case) -> str:
             let_through = explain.policies_words(self._reasons(case), "no policy")
-            return (
-                f"{explain.can(case)}{explain.facts(case, invariant.when)}, which principle "
-                f"`{planned.principle_id}` forbids: let through by {let_through}."
+            told = self._decide(ceiling, case)
+            # There the guard fails too, and denies; but policies must keep a ceiling by themselves, so they do not keep it.
+            law = (
+                f"where the condition of principle `{planned.principle_id}` cannot be evaluated"
+                if told is not None and told.errored
+                else f"which principle `{planned.principle_id}` forbids"
             )
+            return f"{explain.can(case)}{explain.facts(case, invariant.when)}, {law}: let through by {let_through}."
 
         def suggest(case: Case) -> Suggestion | None:
             return forbidding_edit(
@@ -209,8 +213,10 @@ class VerificationSession:
         if answer.verdict == "proved":
             compliant.learn(policies)
             if len(asked.policies) < len(policies.policies):
-                # The script is about the changed permits alone: the evidence says so.
-                return replace(answer, solver=f"{answer.solver}{INCREMENTAL}")
+                # Asked about the changed permits alone, which the evidence says; what is signed is the script about all.
+                schema, place = self._vocabulary.schema, planned.environment
+                whole = self._provers.script_sha256("implies", schema, place, policies.text, ceiling)
+                return replace(answer, solver=f"{answer.solver}{INCREMENTAL}", smtlib_sha256=whole)
         return answer
 
     def _compliant(self, planned: Planned, *, exact: bool) -> Compliant:
@@ -352,12 +358,14 @@ class VerificationSession:
         """
         changed = {policy.hash for policy in policies.policies if composition.reads(policy)}
         if not changed:
-            return Answer("proved", None, None, None, "identity: no policy reads the attributes", 0.0)
+            return Answer("proved", None, None, None, f"{IDENTITY}: no policy reads the attributes", 0.0)
         forbids = [policy for policy in policies.policies if policy.effect == "forbid"]
         compliant = self._compliant(planned, exact=True)
-        asked = [policy for policy in compliant.unproved(policies).policies if policy.effect == "permit"]
+        relevant = [policy for policy in policies.policies if policy.effect == "permit"]
         if not any(policy.hash in changed for policy in forbids):
-            asked = [policy for policy in asked if policy.hash in changed]
+            relevant = [policy for policy in relevant if policy.hash in changed]
+        left = {policy.hash for policy in compliant.unproved(policies).policies}
+        asked = [policy for policy in relevant if policy.hash in left]
         answers: list[Answer] = []
         for start in range(0, len(asked), _PERMITS_PER_QUESTION):
             group = [*asked[start : start + _PERMITS_PER_QUESTION], *forbids]
@@ -369,21 +377,42 @@ class VerificationSession:
                     else self._ask_group(planned, composition, policies.policies)
                 )
         compliant.learn(policies)
-        permits = sum(policy.effect == "permit" for policy in policies.policies)
-        if not permits:
-            return Answer("proved", None, None, None, "identity: no policy permits anything", 0.0)
+        if not relevant:
+            return Answer("proved", None, None, None, f"{IDENTITY}: no policy permits anything", 0.0)
+        if len(asked) == len(relevant):
+            return all_of(answers)
+        whole = self._hash_of_groups(planned, composition, relevant, forbids)
         if not answers:
-            return Answer("proved", None, None, None, f"none{INCREMENTAL}", 0.0)
-        return all_of(answers, "" if len(asked) == permits else INCREMENTAL)
+            return Answer("proved", None, None, whole, f"none{INCREMENTAL}", 0.0)
+        return replace(all_of(answers, INCREMENTAL), smtlib_sha256=whole)
+
+    def _hash_of_groups(
+        self, planned: Planned, composition: Composition, permits: list[CedarPolicy], forbids: list[CedarPolicy]
+    ) -> str | None:
+        """The hash of the scripts that would have been asked, had nothing been proved before."""
+        groups = (
+            [*permits[start : start + _PERMITS_PER_QUESTION], *forbids]
+            for start in range(0, len(permits), _PERMITS_PER_QUESTION)
+        )
+        questions = (self._group_question(planned, composition, group) for group in groups)
+        hashes = [
+            self._provers.script_sha256(kind, composition.schema, planned.environment, a, b) for kind, a, b in questions
+        ]
+        return script_digest([each for each in hashes if each is not None])
 
     def _ask_group(self, planned: Planned, composition: Composition, group: list[CedarPolicy]) -> Answer:
+        kind, first, second = self._group_question(planned, composition, group)
+        return self._put(kind, composition.schema, planned.environment, first, second)
+
+    def _group_question(
+        self, planned: Planned, composition: Composition, group: list[CedarPolicy]
+    ) -> tuple[CheckKind, str, str]:
         runs = [composition.texts(policy) for policy in group]
         first = "\n".join(one for one, _ in runs)
         second = "\n".join(two for _, two in runs)
         if planned.kind == "monotone_in":
-            first = f"{first}\n{composition.low_to_high}"
-            return self._put("implies", composition.schema, planned.environment, first, second)
-        return self._put("equivalent", composition.schema, planned.environment, first, second)
+            return "implies", f"{first}\n{composition.low_to_high}", second
+        return "equivalent", first, second
 
     def _settle_pair(
         self,

@@ -17,7 +17,14 @@ from acgs1.services.formal_verification.domain import DISAGREEMENT, UNCONFIRMED,
 
 Json = dict[str, Any]
 CheckKind = Literal[
-    "always_denies", "implies", "equivalent", "never_errors", "never_matches", "matches_implies", "matches_disjoint"
+    "always_denies",
+    "implies",
+    "equivalent",
+    "disjoint",
+    "never_errors",
+    "never_matches",
+    "matches_implies",
+    "matches_disjoint",
 ]
 Opinion = Literal["agrees", "unknown", "not_run"]
 
@@ -139,6 +146,15 @@ class Provers:
             question = {"schema": schema, "environment": environment, "a": a, "b": b, "policy_id": policy_id}
             self.report(answer.reason, {"kind": kind, **question, "script": answer.script})
         return answer
+
+    def script_sha256(
+        self, kind: CheckKind, schema: str, environment: Environment, a: str, b: str | None
+    ) -> str | None:
+        """The hash of the script that `ask` would put to the solver; None where it would put none. Asks nobody."""
+        try:
+            return self._prover(schema).check_one(kind, a, b, env=environment, dry=True).smtlib_sha256
+        except (kernel.CedarValidationError, kernel.CedarParseError, kernel.ProverError):
+            return None
 
     def record_scripts(self) -> list[str]:
         """A list that from now on receives every script put to the solver, until the next call."""

@@ -4,15 +4,12 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from acgs1.contracts.constitution import Constitution
-from acgs1.contracts.formal_verification import NewQuestion, ProofCheck, ScriptProof
+from acgs1.contracts.formal_verification import Finding, NewQuestion, ProofCheck, ScriptProof
 from acgs1.core.hashing import text_hash
-from acgs1.services.formal_verification.adapters.kernel.analysis import (
-    ConstitutionSession,
-    HygieneSession,
-    QuestionSession,
-)
 from acgs1.services.formal_verification.adapters.kernel.cedar import Environment
 from acgs1.services.formal_verification.adapters.kernel.comparison import ComparisonSession
+from acgs1.services.formal_verification.adapters.kernel.constitutions import ConstitutionSession
+from acgs1.services.formal_verification.adapters.kernel.hygiene import HygieneSession
 from acgs1.services.formal_verification.adapters.kernel.law import Vocabularies
 from acgs1.services.formal_verification.adapters.kernel.obligations import (
     Planned,
@@ -20,6 +17,7 @@ from acgs1.services.formal_verification.adapters.kernel.obligations import (
 )
 from acgs1.services.formal_verification.adapters.kernel.proof_objects import NoProof, proof_object
 from acgs1.services.formal_verification.adapters.kernel.prover import CVC5, Provers, kernel_identity
+from acgs1.services.formal_verification.adapters.kernel.questions import QuestionSession
 from acgs1.services.formal_verification.domain import JobKind, script_digest, with_proofs
 
 Json = dict[str, Any]
@@ -51,7 +49,8 @@ class Sessions:
         match kind:
             case "verify":
                 constitution = Constitution.model_validate(data["constitution"])
-                return _Verification(VerificationSession(data["policies"], constitution, *shared))
+                session = VerificationSession(data["policies"], constitution, *shared)
+                return _Verification(session, self._warnings(data, constitution))
             case "compare":
                 return _Comparison(ComparisonSession(data["schema_text"], data["old"], data["new"], *shared))
             case "question":
@@ -67,12 +66,20 @@ class Sessions:
                 # Provers and vocabularies of its own: what was proved before would leave no script.
                 fresh = Provers(solver_timeout_ms=_PROOF_MS, second_opinion_ms=self._second_opinion_ms)
                 constitution = Constitution.model_validate(data["constitution"])
-                return _Proofs(VerificationSession(data["policies"], constitution, Vocabularies(), fresh), fresh)
+                session = VerificationSession(data["policies"], constitution, Vocabularies(), fresh)
+                return _Proofs(session, fresh, self._warnings(data, constitution))
+
+    def _warnings(self, data: Json, constitution: Constitution) -> list[Finding]:
+        """About the constitution; only where they are asked for, because a proof may not wait for them."""
+        if not data.get("warnings", False):
+            return []
+        return ConstitutionSession(constitution, self._vocabularies, self._provers).vacuous()
 
 
 class _Verification:
-    def __init__(self, session: VerificationSession) -> None:
+    def __init__(self, session: VerificationSession, warnings: list[Finding]) -> None:
         self._session = session
+        self._warnings = warnings
 
     def plan(self) -> Json:
         return {
@@ -80,6 +87,7 @@ class _Verification:
             "facts": {
                 "kernel": kernel_identity(),
                 "principles_without_invariants": self._session.principles_without_invariants,
+                "findings": [finding.model_dump(mode="json") for finding in self._warnings],
             },
         }
 
@@ -90,8 +98,8 @@ class _Verification:
 class _Proofs(_Verification):
     """A verification that leaves the script and cvc5's proof behind each proved obligation."""
 
-    def __init__(self, session: VerificationSession, provers: Provers) -> None:
-        super().__init__(session)
+    def __init__(self, session: VerificationSession, provers: Provers, warnings: list[Finding]) -> None:
+        super().__init__(session, warnings)
         self._provers = provers
 
     def plan(self) -> Json:
@@ -130,7 +138,9 @@ class _Comparison:
         self._session = session
 
     def plan(self) -> Json:
-        return _uncached([{"environment": _place(e), "change": "unknown"} for e in self._session.environments])
+        return _uncached(
+            [{"environment": _place(e), "change": "unknown", "reason": ""} for e in self._session.environments]
+        )
 
     def run(self, index: int) -> Json:
         return self._session.compare(index).model_dump(mode="json")
@@ -153,7 +163,12 @@ class _Hygiene:
         self._session = session
 
     def plan(self) -> Json:
-        return _uncached([{"undecided": True} for _ in self._session.places])
+        return _uncached(
+            [
+                {"about": f"policy `{place.policy.id}` in {' / '.join(place.environment)}", "reason": ""}
+                for place in self._session.places
+            ]
+        )
 
     def run(self, index: int) -> Json:
         return asdict(self._session.look(index))
@@ -164,12 +179,13 @@ class _Constitution:
         self._session = session
 
     def plan(self) -> Json:
-        return _uncached([{"findings": [], "undecided": 1, "implied": {}} for _ in self._session.environments])
+        return _uncached(
+            [{"about": f"the invariants in {' / '.join(e)}", "reason": ""} for e in self._session.environments]
+        )
 
     def run(self, index: int) -> Json:
-        findings, undecided, implied = self._session.look(index)
-        shown = [finding.model_dump(mode="json") for finding in findings]
-        return {"findings": shown, "undecided": undecided, "implied": implied}
+        look = self._session.look(index)
+        return {**vars(look), "findings": [finding.model_dump(mode="json") for finding in look.findings]}
 
 
 def _uncached(unknowns: list[Json]) -> Json:
