@@ -59,12 +59,16 @@ class Tally:
         accepted = self.quorum_reached(quorum_bp) and carries(self.votes_for, self.votes_against, threshold_bp)
         return Standing.ACCEPTED if accepted else Standing.REJECTED
 
-    def decided(self, threshold_bp: int, quorum_bp: int) -> Standing:
-        """The outcome that no remaining vote can change, given that cast votes are final."""
+    def decided(self, threshold_bp: int, quorum_bp: int, *, rejection_acts: bool) -> Standing:
+        """The outcome that no remaining vote can change, given that cast votes are final.
+
+        `rejection_acts`: a rejection by a quorum has an effect, and one without has none; so a quorum is then part of the outcome.
+        """
         remaining = self.total - self.cast
-        if self.quorum_reached(quorum_bp) and carries(self.votes_for, self.votes_against + remaining, threshold_bp):
+        quorum = self.quorum_reached(quorum_bp)
+        if quorum and carries(self.votes_for, self.votes_against + remaining, threshold_bp):
             return Standing.ACCEPTED
-        if not carries(self.votes_for + remaining, self.votes_against, threshold_bp):
+        if (not rejection_acts or quorum) and not carries(self.votes_for + remaining, self.votes_against, threshold_bp):
             return Standing.REJECTED
         return Standing.OPEN
 
@@ -137,11 +141,27 @@ class Proposal:
     def tally(self) -> Tally:
         return Tally(self.sides["for"], self.sides["against"], self.sides["abstain"], self.total_weight)
 
+    @property
+    def rejection_acts(self) -> bool:
+        """Whether a rejection by a quorum has an effect of its own."""
+        return self.kind == "emergency_ratification"
+
+    @property
+    def awaits_enactment(self) -> bool:
+        """Whether the vote has decided something that is not carried out yet."""
+        if self.status == "accepted":
+            return True
+        return self.status == "rejected" and self.rejection_acts and self.tally.quorum_reached(self.quorum_bp)
+
+    def lapsed(self, now: int) -> bool:
+        """Whether it is too late to carry out what was decided."""
+        return now >= self.ends_at + ENACTMENT_PERIOD
+
     def take_effect(self, now: int) -> None:
-        """Marks an accepted proposal as carried out, in its time."""
-        if self.status != "accepted":
+        """Marks a proposal as carried out, in its time."""
+        if not self.awaits_enactment:
             raise Refused("ProposalNotAccepted")
-        if now >= self.ends_at + ENACTMENT_PERIOD:
+        if self.lapsed(now):
             raise Refused("ProposalLapsed")
         self.status = "enacted"
 
@@ -423,26 +443,32 @@ class Governance:
         elif proposal.vote_change_allowed:
             standing = Standing.OPEN
         else:
-            standing = proposal.tally.decided(proposal.threshold_bp, proposal.quorum_bp)
+            standing = proposal.tally.decided(
+                proposal.threshold_bp, proposal.quorum_bp, rejection_acts=proposal.rejection_acts
+            )
         if standing is Standing.OPEN:
             raise Refused("VotingPeriodNotEnded")
         proposal.status = standing.value
         return proposal.status
 
-    def cancel(self, by: str, index: int) -> None:
+    def cancel(self, by: str, index: int, now: int) -> None:
+        """Takes a proposal back before anybody has voted on it."""
         proposal = self.proposal(index)
         if proposal.proposer != by:
             raise Refused("Unauthorized")
         if proposal.status != "active":
             raise Refused("ProposalNotActive")
+        if now >= proposal.ends_at:
+            raise Refused("VotingPeriodEnded")
+        if proposal.tally.cast != 0:
+            raise Refused("VotingHasBegun")
         proposal.status = "cancelled"
 
     def close_proposal(self, by: str, index: int, now: int) -> None:
         proposal = self.proposal(index)
         if proposal.proposer != by:
             raise Refused("Unauthorized")
-        lapsed = proposal.status == "accepted" and now >= proposal.ends_at + ENACTMENT_PERIOD
-        if proposal.status in ("active", "accepted") and not lapsed:
+        if proposal.status == "active" or (proposal.awaits_enactment and not proposal.lapsed(now)):
             raise Refused("ProposalNotClosable")
         self.proposals[index] = None
 
@@ -534,10 +560,9 @@ class Governance:
     def _resolve_emergency(self, proposal: Proposal, now: int) -> None:
         """Accepted: in effect until another vote ends it. Rejected by a quorum: it ends now. Too few voters change nothing."""
         confirmed = proposal.status == "accepted"
-        rejected = proposal.status == "rejected" and proposal.tally.quorum_reached(proposal.quorum_bp)
-        if not confirmed and not rejected:
+        if not proposal.awaits_enactment:
             raise Refused("ProposalNotAccepted")
-        if now >= proposal.ends_at + ENACTMENT_PERIOD:
+        if proposal.lapsed(now):
             raise Refused("ProposalLapsed")
         named = [i for i in range(len(self.emergencies)) if emergency_content(i) == proposal.content]
         action = self._emergency(named[0] if named else len(self.emergencies))

@@ -26,9 +26,11 @@ def test_what_does_not_hold_is_shown_with_numbers(name: str, program: Callable[[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [3, 4])
-def test_the_state_machine_holds_for_more_actions(steps: int):
-    name, program = rules(steps)[-1]
+@pytest.mark.parametrize(
+    ("machine", "steps"), [(-2, 3), (-2, 4), (-1, 3)], ids=["policy 3", "policy 4", "ratification 3"]
+)
+def test_the_state_machines_hold_for_more_actions(machine: int, steps: int):
+    name, program = rules(steps)[machine]
     assert walk(name, program).holds is True
 
 
@@ -46,7 +48,36 @@ def test_a_threshold_that_rounds_down_is_noticed(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_early_decision_that_forgets_the_remaining_weight_is_noticed(monkeypatch: pytest.MonkeyPatch):
-    assert _noticed(monkeypatch, "decided", model.Tally.outcome, model.Tally)
+    def decided(self: model.Tally, threshold_bp: int, quorum_bp: int, **_: bool) -> model.Standing:
+        return self.outcome(threshold_bp, quorum_bp)
+
+    assert _noticed(monkeypatch, "decided", decided, model.Tally)
+
+
+def test_an_early_rejection_whose_quorum_may_still_come_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    right = model.Tally.decided
+
+    def decided(self: model.Tally, threshold_bp: int, quorum_bp: int, **_: bool) -> model.Standing:
+        return right(self, threshold_bp, quorum_bp, rejection_acts=False)
+
+    assert _noticed(monkeypatch, "decided", decided, model.Tally)
+
+
+def test_a_proposer_who_can_void_what_was_voted_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    def cancel(self: model.Governance, by: str, index: int, now: int) -> None:
+        self.proposal(index).status = "cancelled"
+
+    with monkeypatch.context() as changed:
+        assert _noticed(changed, "cancel", cancel, model.Governance)
+
+    def close_proposal(self: model.Governance, by: str, index: int, now: int) -> None:
+        if self.proposal(index).status in ("active", "accepted"):
+            raise model.Refused("ProposalNotClosable")
+        self.proposals[index] = None
+
+    monkeypatch.setattr(model.Governance, "close_proposal", close_proposal)
+    name, program = rules(3)[-1]
+    assert walk(name, program).holds is False
 
 
 def test_a_ballot_that_counts_twice_is_noticed(monkeypatch: pytest.MonkeyPatch):

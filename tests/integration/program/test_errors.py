@@ -455,6 +455,13 @@ def wrong_instructions_sysvar(r: Rig) -> Outcome:
     return r.send(Instruction(r.program, bytes(ix.data), metas), r.council)
 
 
+def voting_has_begun(r: Rig) -> Outcome:
+    a, b, _ = r.ready()
+    p = r.propose(a)
+    r.vote(b, p, "against")
+    return r.send(r.ix.cancel(a.pubkey(), p), a)
+
+
 PROVOKED: dict[str, Callable[[Rig], Outcome]] = {
     "TooManyPrinciples": too_many_principles,
     "TitleTooLong": title_too_long,
@@ -517,6 +524,7 @@ PROVOKED: dict[str, Callable[[Rig], Outcome]] = {
     "UnexpectedAccount": unexpected_account,
     "InvariantViolated": invariant_violated,
     "WrongInstructionsSysvar": wrong_instructions_sysvar,
+    "VotingHasBegun": voting_has_begun,
 }
 
 

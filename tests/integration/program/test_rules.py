@@ -254,6 +254,72 @@ class TestEmergencies:
         assert rig.send(enact).error == "ProposalNotAccepted"
         assert rig.read(policy)["suspended_until"] == START + 48 * HOUR
 
+    def frozen(self, weights: tuple[int, ...]) -> tuple[Rig, list, int]:
+        """A freeze for 72 hours, and the vote on it that the member at 1 has opened."""
+        rig = Rig()
+        members = rig.ready(weights)
+        rig.must(
+            rig.ix.emergency_action(rig.emergency.pubkey(), 0, "freeze_activation", None, digest("why"), 72 * HOUR),
+            rig.emergency,
+        )
+        return rig, members, rig.propose(members[1], "emergency_ratification", bytes(rig.at.emergency(0)).hex())
+
+    def ended(self, rig: Rig, proposal: int) -> str | None:
+        return rig.send(rig.ix.enact(rig.payer.pubkey(), proposal, emergency=rig.at.emergency(0))).error
+
+    def test_a_rejection_is_not_cut_off_before_its_quorum(self) -> None:
+        rig, members, proposal = self.frozen((41, 10, 49))
+        assert rig.vote(members[0], proposal, "against").ok
+        # It cannot carry any more; but whether the freeze ends is for those to say who have not voted.
+        assert rig.finalize(proposal).error == "VotingPeriodNotEnded"
+        assert rig.vote(members[2], proposal, "against").ok
+        assert rig.finalize(proposal).events[0][1]["early"] is True
+        assert self.ended(rig, proposal) is None
+        assert rig.read(rig.at.governance)["frozen_until"] == START
+
+    def test_a_vote_of_another_kind_ends_as_soon_as_it_cannot_carry(self) -> None:
+        rig, members, _ = self.frozen((41, 10, 49))
+        proposal = rig.propose(members[0])
+        assert rig.vote(members[0], proposal, "against").ok
+        assert rig.finalize(proposal).events[0][1]["quorum_reached"] is False
+
+    def test_the_proposer_cannot_close_a_rejection_that_has_yet_to_act(self) -> None:
+        rig, members, proposal = self.frozen((41, 10, 49))
+        proposer = members[1]
+        for member in (members[0], members[2]):
+            assert rig.vote(member, proposal, "against").ok
+        close = rig.ix.close_proposal(proposer.pubkey(), proposal)
+        both = [rig.ix.finalize(proposal, proposer.pubkey()), close]
+        assert rig.send(both, proposer).error == "ProposalNotClosable"
+        assert rig.finalize(proposal).ok
+        assert rig.send(close, proposer).error == "ProposalNotClosable"
+        assert self.ended(rig, proposal) is None
+        rig.must(close, proposer)
+
+    def test_a_rejection_that_nobody_carried_out_is_closed_when_it_has_lapsed(self) -> None:
+        rig, members, proposal = self.frozen((41, 10, 49))
+        for member in (members[0], members[2]):
+            assert rig.vote(member, proposal, "against").ok
+        assert rig.finalize(proposal).ok
+        rig.set_time(START + 31 * DAY)
+        assert self.ended(rig, proposal) == "ProposalLapsed"
+        rig.must(rig.ix.close_proposal(members[1].pubkey(), proposal), members[1])
+
+    def test_a_rejection_without_a_quorum_is_closed_at_once(self) -> None:
+        rig, members, proposal = self.frozen((41, 10, 49))
+        assert rig.vote(members[0], proposal, "against").ok
+        rig.set_time(START + DAY)
+        assert rig.finalize(proposal).ok
+        rig.must(rig.ix.close_proposal(members[1].pubkey(), proposal), members[1])
+
+    def test_the_proposer_cannot_take_back_what_members_have_voted_on(self) -> None:
+        rig, members, proposal = self.frozen((41, 10, 49))
+        cancel = rig.ix.cancel(members[1].pubkey(), proposal)
+        assert rig.vote(members[0], proposal, "against").ok
+        assert rig.send(cancel, members[1]).error == "VotingHasBegun"
+        rig.set_time(START + DAY)
+        assert rig.send(cancel, members[1]).error == "VotingPeriodEnded"
+
     def test_another_emergency_cannot_be_ended_by_that_vote(self) -> None:
         rig, members, policy = self.suspended()
         rig.must(

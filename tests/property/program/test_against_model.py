@@ -276,10 +276,17 @@ class Ledger(RuleBasedStateMachine):
         self.finalize_one(self.a_proposal(data))
 
     @precondition(lambda self: bool(self.model.proposals))
-    @rule(who=WHO, data=st.data())
-    def cancel(self, who: str, data: st.DataObject) -> None:
+    @rule(who=st.one_of(st.none(), WHO), data=st.data())
+    def cancel(self, who: str | None, data: st.DataObject) -> None:
         index = self.a_proposal(data)
-        self.both("cancel", lambda: self.model.cancel(who, index), self.rig.ix.cancel(self.key(who), index), who)
+        proposal = self.model.proposals[index] if index < self.index else None
+        by = who or (proposal.proposer if proposal else NAMES[0])
+        self.both(
+            "cancel",
+            lambda: self.model.cancel(by, index, self.rig.now),
+            self.rig.ix.cancel(self.key(by), index),
+            by,
+        )
 
     @precondition(lambda self: bool(self.model.proposals))
     @rule(who=st.one_of(st.none(), WHO), data=st.data())
@@ -635,9 +642,12 @@ def walk() -> None:
         lambda: m.all_vote(Fixed(m.index - 1), "for"),
         lambda: m.enact(Fixed(m.index - 1)),
         lambda: m.propose(NAMES[0], "policy", "a", DAY),
-        lambda: m.vote(NAMES[1], Fixed(m.index - 1), "abstain"),
-        lambda: m.cancel(NAMES[0], Fixed(m.index - 1)),
+        lambda: m.cancel(NAMES[1], Fixed(m.index - 1)),
+        lambda: m.cancel(None, Fixed(m.index - 1)),
         lambda: m.close(None, Fixed(m.index - 1)),
+        lambda: m.propose(NAMES[0], "policy", "a", DAY),
+        lambda: m.vote(NAMES[1], Fixed(m.index - 1), "abstain"),
+        lambda: m.cancel(None, Fixed(m.index - 1)),
         lambda: m.emergency_action(None, "suspend_policy", "a", MAX_EMERGENCY),
         lambda: m.emergency_action(None, "suspend_policy", "a", DAY),
         lambda: m.vote_on_emergency(Fixed(0), "for"),
@@ -676,7 +686,7 @@ def test_a_walk_through_every_instruction_agrees_too() -> None:
     assert Ledger.reached >= {
         "enact policy: StaleAttestation", "enact policy: ActivationFrozen", "emergency_action suspend_policy: EmergencyAlreadyActive",
         "end_emergency: EmergencyNotActive", "close_emergency: EmergencyStillActive", "anchor_root: AnchorNotGrowing",
-        "accept_authority: NoOffer", "offer_authority: Unauthorized", "set_weight: ProposalNotAccepted",
+        "accept_authority: NoOffer", "cancel: VotingHasBegun", "offer_authority: Unauthorized", "set_weight: ProposalNotAccepted",
     }  # fmt: skip
 
 

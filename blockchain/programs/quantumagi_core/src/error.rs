@@ -44,7 +44,7 @@ errors! {
     BootstrapIncomplete = 6012,
     /// The proposal was not accepted
     ProposalNotAccepted = 6013,
-    /// The accepted proposal was not enacted in time
+    /// The proposal was not enacted in time
     ProposalLapsed = 6014,
     /// The proposal is of another kind than this instruction enacts
     WrongProposalKind = 6015,
@@ -58,7 +58,7 @@ errors! {
     InvalidCertificate = 6019,
     /// The activation of policies is frozen
     ActivationFrozen = 6020,
-    /// The proposal is neither finished nor lapsed
+    /// The vote is open, or its outcome may still be enacted
     ProposalNotClosable = 6021,
     /// The voting period is shorter than the governance's own or longer than 30 days
     InvalidVotingPeriod = 6022,
@@ -138,6 +138,8 @@ errors! {
     InvariantViolated = 6059,
     /// The instructions sysvar is needed here
     WrongInstructionsSysvar = 6060,
+    /// Somebody has voted: a proposal is taken back only before the first vote
+    VotingHasBegun = 6061,
 }
 
 impl From<GovernanceError> for ProgramError {

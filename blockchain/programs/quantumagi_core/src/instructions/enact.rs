@@ -159,13 +159,6 @@ fn resolve_emergency(ctx: &Ctx<'_>, proposal: &mut Proposal, accounts: &mut Subj
         return Err(GovernanceError::ContentMismatch.into());
     }
     let confirmed = proposal.is(ProposalStatus::Accepted);
-    if proposal.is(ProposalStatus::Rejected) {
-        if !proposal.tally().quorum_reached(proposal.quorum_bp) {
-            return Err(GovernanceError::ProposalNotAccepted.into());
-        }
-        // The rejection takes effect, under the same time limit as an acceptance.
-        proposal.status = ProposalStatus::Accepted as u8;
-    }
     proposal.take_effect(ProposalKind::EmergencyRatification, at)?;
 
     let emergency = load_mut!(Emergency, accounts.emergency, ctx);

@@ -36,7 +36,7 @@ byte_enum! {
         Rejected = 2,
         /// Carried out.
         Enacted = 3,
-        /// Taken back by the proposer before it was finalized.
+        /// Taken back by the proposer before anybody had voted.
         Cancelled = 4,
     }
 }
@@ -50,6 +50,14 @@ byte_enum! {
         Against = 1,
         /// Counts for the quorum alone.
         Abstain = 2,
+    }
+}
+
+impl ProposalKind {
+    /// Whether a rejection by a quorum has an effect of its own.
+    #[inline(always)]
+    pub const fn rejection_acts(kind: u8) -> bool {
+        kind == Self::EmergencyRatification as u8
     }
 }
 
@@ -165,13 +173,22 @@ impl Proposal {
         }
     }
 
-    /// Checks that this is an accepted proposal of `kind` in its time, and marks it as carried out.
+    /// Whether the vote has decided something that is not carried out yet.
+    #[inline(always)]
+    pub fn awaits_enactment(&self) -> bool {
+        self.is(ProposalStatus::Accepted)
+            || self.is(ProposalStatus::Rejected)
+                && ProposalKind::rejection_acts(self.kind)
+                && self.tally().quorum_reached(self.quorum_bp)
+    }
+
+    /// Checks that this is a proposal of `kind` that awaits its enactment, in its time, and marks it as carried out.
     #[inline(always)]
     pub fn take_effect(&mut self, kind: ProposalKind, now: i64) -> Result<(), ProgramError> {
         if self.kind != kind as u8 {
             return Err(GovernanceError::WrongProposalKind.into());
         }
-        if !self.is(ProposalStatus::Accepted) {
+        if !self.awaits_enactment() {
             return Err(GovernanceError::ProposalNotAccepted.into());
         }
         if now >= self.lapses_at() {

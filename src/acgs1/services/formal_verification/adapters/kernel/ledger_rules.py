@@ -7,7 +7,7 @@ holds for every number; the state machine is walked to a bounded number of steps
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import z3
@@ -17,10 +17,12 @@ from acgs1.ledger.model import (
     MAX_WEIGHT,
     MIN_THRESHOLD_BP,
     Governance,
+    Proposal,
     Refused,
     Rules,
     Standing,
     Tally,
+    emergency_content,
 )
 
 _QUERY_MS = 20_000
@@ -229,9 +231,12 @@ def _decided_stands(path: Path) -> None:
     quorum = path.number("quorum_bp", 0, BASIS_POINTS)
     path.trace.append(f"threshold {threshold}")
     now, later = _tally(path, grown_by=("for", "against", "abstain"))
-    standing = now.decided(threshold, cast("int", quorum))
+    rejection_acts = bool(path.choose(2))
+    standing = now.decided(threshold, cast("int", quorum), rejection_acts=rejection_acts)
     if standing is not Standing.OPEN:
         path.check(later.outcome(threshold, cast("int", quorum)) is standing)
+    if standing is Standing.REJECTED and rejection_acts:
+        path.check(later.quorum_reached(cast("int", quorum)))
 
 
 def _for_never_hurts(path: Path) -> None:
@@ -271,8 +276,9 @@ def _against_never_helps(path: Path) -> None:
 _CHOICES = ("for", "against", "abstain")
 
 
-def _state_machine(members: int, steps: int) -> Callable[[Path], None]:
-    """Every sequence of `steps` actions on one policy proposal, by `members` members of any weight."""
+def _state_machine(members: int, steps: int, kind: str) -> Callable[[Path], None]:
+    """Every sequence of `steps` actions on one proposal (a policy, or the ratification of a freeze), by `members` members of
+    any weight."""
     wallets = [f"member-{number}" for number in range(members)]
     actions: list[tuple[str, Callable[[Governance], object]]] = [
         (f"{wallet} votes {choice}", lambda g, w=wallet, c=choice: g.vote(w, 0, c, 5))
@@ -284,7 +290,9 @@ def _state_machine(members: int, steps: int) -> Callable[[Path], None]:
         ("finalize late", lambda g: g.finalize(0, 200)),
         ("attest", lambda g: g.attest("verifier", "certificate", "content", g.constitution_version)),
         ("enact", lambda g: g.enact(0, 201)),
-        ("cancel", lambda g: g.cancel(wallets[0], 0)),
+        ("cancel", lambda g: g.cancel(wallets[0], 0, 5)),
+        ("cancel late", lambda g: g.cancel(wallets[0], 0, 200)),
+        ("close", lambda g: g.close_proposal(wallets[0], 0, 201)),
     ]
     actions += later
 
@@ -297,10 +305,17 @@ def _state_machine(members: int, steps: int) -> Callable[[Path], None]:
         for wallet, weight in zip(wallets, weights, strict=True):
             governance.register_member("council", wallet, cast("int", weight), 0)
         governance.ratify("council")
-        governance.propose(wallets[0], "policy", "content", "certificate", 100, 0)
+        if kind == "policy":
+            governance.propose(wallets[0], kind, "content", "certificate", 100, 0)
+        else:
+            governance.emergency_action("emergency", "freeze_activation", None, 1_000, 0)
+            governance.propose(wallets[0], kind, emergency_content(0), None, 100, 0)
         for _ in range(steps):
             name, act = actions[path.choose(len(actions))]
-            before = governance.proposal(0).status
+            proposal = governance.proposals[0]
+            if proposal is None:
+                raise _Stop
+            before = replace(proposal)
             try:
                 act(governance)
             except Refused:
@@ -312,21 +327,38 @@ def _state_machine(members: int, steps: int) -> Callable[[Path], None]:
     return program
 
 
-def _check_state(path: Path, governance: Governance, weights: list[Number], before: str) -> None:
-    proposal = governance.proposal(0)
+def _check_state(path: Path, governance: Governance, weights: list[Number], before: Proposal) -> None:
+    proposal = governance.proposals[0]
+    if proposal is None:
+        path.check(before.status != "active")
+        path.check(not before.awaits_enactment)
+        return
     tally = proposal.tally
     for side in _CHOICES:
         voted = [weights[slot] for slot, choice in proposal.ballots.items() if choice == side]
         path.check(proposal.sides[side] == sum(voted[1:], voted[0]) if voted else proposal.sides[side] == 0)
     path.check(tally.cast <= tally.total)
-    if proposal.status in {"accepted", "enacted"}:
-        path.check(tally.votes_for * BASIS_POINTS >= 6_000 * (tally.votes_for + tally.votes_against))
-        path.check(tally.cast * BASIS_POINTS >= 3_000 * tally.total)
-    follows = {"active": {"active", "accepted", "rejected", "cancelled"}, "accepted": {"accepted", "enacted"}}
-    path.check(proposal.status in follows.get(before, {before}))
+    follows = {
+        "active": {"active", "accepted", "rejected", "cancelled"},
+        "accepted": {"accepted", "enacted"},
+        "rejected": {"rejected", "enacted"} if proposal.rejection_acts else {"rejected"},
+    }
+    path.check(proposal.status in follows.get(before.status, {before.status}))
+    path.check(proposal.status != "cancelled" or not proposal.ballots)
     enacted = proposal.status == "enacted"
-    path.check(enacted == ("content" in governance.policies))
-    path.check(not enacted or governance.attestations.get("certificate") == ("content", 1))
+    carried = proposal.status == "accepted" or (enacted and before.status == "accepted")
+    if carried:
+        path.check(tally.votes_for * BASIS_POINTS >= 6_000 * (tally.votes_for + tally.votes_against))
+    if carried or enacted:
+        path.check(tally.cast * BASIS_POINTS >= 3_000 * tally.total)
+    if proposal.kind == "policy":
+        path.check(enacted == ("content" in governance.policies))
+        path.check(not enacted or governance.attestations.get("certificate") == ("content", 1))
+        return
+    freeze = governance.emergencies[0]
+    if enacted and before.status != "enacted" and freeze is not None:
+        path.check(freeze.status == ("confirmed" if before.status == "accepted" else "ended"))
+    path.check(enacted or (freeze is not None and freeze.status == "active"))
 
 
 Program = Callable[[Path], None]
@@ -341,7 +373,11 @@ def rules(steps: int = 3) -> tuple[tuple[str, Program], ...]:
         ("no product of the arithmetic exceeds 128 bits", _fits),
         (
             f"in {steps} actions, a weight counts once and on one side; only attested, accepted proposals come into force",
-            _state_machine(2, steps),
+            _state_machine(2, steps, "policy"),
+        ),
+        (
+            f"in {steps} actions, an emergency ends or stays by what a quorum decided, and nobody voids that",
+            _state_machine(2, steps, "emergency_ratification"),
         ),
     )
 
