@@ -80,12 +80,14 @@ def carries(votes_for: int, votes_against: int, threshold_bp: int) -> bool:
 
 @dataclass(slots=True)
 class Member:
-    """Weights newest first; each counts for proposals from the index at the same place of `since`."""
+    """Weights newest first; each counts for proposals from the index at the same place of `since`. Proposals from `open_to` on
+    may change the member."""
 
     slot: int
-    weights: tuple[int, int, int]
-    since: tuple[int, int, int]
-    changed_at: tuple[int, int, int]
+    weights: tuple[int, int, int, int]
+    since: tuple[int, int, int, int]
+    changed_at: tuple[int, int, int, int]
+    open_to: int = 0
 
     @property
     def weight(self) -> int:
@@ -99,22 +101,25 @@ class Member:
         return 0
 
     def set_weight(self, weight: int, *, next_proposal: int, open_proposals: int, now: int) -> None:
-        """A weight for proposals from `next_proposal` on; history stays as long as an open vote may need it."""
+        """A weight for proposals from `next_proposal` on; history stays as long as an open vote may need it. The fourth place
+        is a removal's, which is never refused."""
         w, s, t = self.weights, self.since, self.changed_at
+
+        def spent(place: int) -> bool:
+            return w[place] == 0 or now - t[place - 1] > MAX_VOTING_PERIOD
+
         if open_proposals == 0:
-            self.weights, self.since, self.changed_at = (
-                (weight, 0, 0),
-                (next_proposal, next_proposal, next_proposal),
-                (now, now, now),
-            )
-        elif s[0] == next_proposal:
-            self.weights, self.changed_at = (weight, w[1], w[2]), (now, t[1], t[2])
-        elif w[2] == 0 or now - t[1] > MAX_VOTING_PERIOD:
-            self.weights = (weight, w[0], w[1])
-            self.since = (next_proposal, s[0], s[1])
-            self.changed_at = (now, t[0], t[1])
-        else:
+            self.weights, self.since, self.changed_at = (weight, 0, 0, 0), _four(next_proposal), _four(now)
+            return
+        unseen = s[0] == next_proposal
+        if weight and not (spent(3) and (unseen or spent(2))):
             raise Refused("WeightChangeLimit")
+        if unseen:
+            self.weights, self.changed_at = (weight, *w[1:]), (now, *t[1:])
+        else:
+            self.weights, self.since, self.changed_at = (weight, *w[:3]), (next_proposal, *s[:3]), (now, *t[:3])
+        if weight:
+            self.weights = (*self.weights[:3], 0)
 
 
 @dataclass(slots=True)
@@ -198,6 +203,7 @@ class Emergency:
     issuer: str
     issued_at: int
     expires_at: int
+    open_to: int
     status: str = "active"
 
     def in_effect(self, now: int) -> bool:
@@ -232,6 +238,7 @@ class Governance:
     constitution_version: int = 1
     ratified: bool = False
     frozen_until: int = 0
+    parameters_open_to: int = 0
     offers: dict[str, str] = field(default_factory=dict[str, str])
     principles: list[Principle] = field(default_factory=list["Principle"])
     emergencies: list[Emergency | None] = field(default_factory=list["Emergency | None"])
@@ -309,6 +316,7 @@ class Governance:
         if not 1 <= rules.quorum_bp <= BASIS_POINTS:
             raise Refused("InvalidQuorum")
         with self._authorized(by, proposal, "parameters", ("set_parameters", repr(rules)), now):
+            self.parameters_open_to = _claimed(proposal, self.parameters_open_to)
             self.rules = rules
 
     def register_member(self, by: str, wallet: str, weight: int, now: int, proposal: int | None = None) -> None:
@@ -322,27 +330,36 @@ class Governance:
                 if len(self.members) >= MAX_MEMBERS:
                     raise Refused("TooManyMembers")
                 count = len(self.proposals)
-                self.members[wallet] = Member(len(self.members), (weight, 0, 0), (count, count, count), (now, now, now))
-            elif member.weight:
+                self.members[wallet] = Member(
+                    len(self.members), (weight, 0, 0, 0), _four(count), _four(now), _claimed(proposal, 0)
+                )
+                return
+            open_to = _claimed(proposal, member.open_to)
+            if member.weight:
                 raise Refused("AlreadyAMember")
-            else:
-                self._set(member, weight, now)
+            self._set(member, weight, open_to, now)
 
     def set_weight(self, by: str, wallet: str, weight: int, now: int, proposal: int | None = None) -> None:
         if weight == 0:
             raise Refused("InvalidWeight")
         with self._authorized(by, proposal, "membership", ("set_weight", wallet, weight), now):
-            member = self._active(wallet)
+            member = self._member(wallet)
+            open_to = _claimed(proposal, member.open_to)
+            if member.weight == 0:
+                raise Refused("MemberNotActive")
             if self.total_weight - member.weight + weight > MAX_WEIGHT:
                 raise Refused("WeightOverflow")
-            self._set(member, weight, now)
+            self._set(member, weight, open_to, now)
 
     def remove_member(self, by: str, wallet: str, now: int, proposal: int | None = None) -> None:
         with self._authorized(by, proposal, "membership", ("remove_member", wallet), now):
-            member = self._active(wallet)
+            member = self._member(wallet)
+            open_to = _claimed(proposal, member.open_to)
+            if member.weight == 0:
+                raise Refused("MemberNotActive")
             if self.ratified and sum(1 for m in self.members.values() if m.weight) == 1:
                 raise Refused("LastMember")
-            self._set(member, 0, now)
+            self._set(member, 0, open_to, now)
 
     def ratify(self, by: str, constitution: str | None = None) -> None:
         """`constitution`: the text that is meant; None for the one that stands."""
@@ -532,7 +549,7 @@ class Governance:
             raise Refused("InvalidExpiry")
         if by != self.emergency:
             raise Refused("UnauthorizedEmergencyAction")
-        action = Emergency(len(self.emergencies), kind, target, by, now, now + duration)
+        action = Emergency(len(self.emergencies), kind, target, by, now, now + duration, len(self.proposals))
         if now < self._held_until(action):
             raise Refused("EmergencyAlreadyActive")
         self._hold(action, now + duration)
@@ -566,10 +583,9 @@ class Governance:
             raise Refused("ProposalLapsed")
         named = [i for i in range(len(self.emergencies)) if emergency_content(i) == proposal.content]
         action = self._emergency(named[0] if named else len(self.emergencies))
-        if proposal.starts_at < action.issued_at:
-            raise Refused("ContentMismatch")  # nobody can vote on an action that nobody has taken yet
         if not action.in_effect(now):
             raise Refused("EmergencyNotActive")
+        action.open_to = _claimed(proposal.index, action.open_to)
         proposal.status = "enacted"
         until = FOR_EVER if confirmed else now
         self._hold(action, until)
@@ -652,17 +668,29 @@ class Governance:
         principle.updated_at = now
         principle.constitution_version = self.constitution_version
 
-    def _active(self, wallet: str) -> Member:
+    def _member(self, wallet: str) -> Member:
         member = self.members.get(wallet)
         if member is None:
             raise Refused("WrongOwner")
-        if member.weight == 0:
-            raise Refused("MemberNotActive")
         return member
 
-    def _set(self, member: Member, weight: int, now: int) -> None:
+    def _set(self, member: Member, weight: int, open_to: int, now: int) -> None:
         count = len(self.proposals)
         member.set_weight(weight, next_proposal=count, open_proposals=self.open_proposals, now=now)
+        member.open_to = open_to
+
+
+def _four(value: int) -> tuple[int, int, int, int]:
+    return value, value, value, value
+
+
+def _claimed(proposal: int | None, open_to: int) -> int:
+    """From which proposal on the subject may be changed once this one (None: the council, in the bootstrap) has."""
+    if proposal is None:
+        return open_to
+    if proposal < open_to:
+        raise Refused("ProposalOutdated")
+    return proposal + 1
 
 
 def _check_title(title: str) -> None:

@@ -17,7 +17,7 @@ DAYS_30 = 30 * DAY
 def patched(rig: Rig, address: Pubkey, **fields: tuple[str, int]) -> None:
     """Overwrites integer fields of the governance account, to reach limits without the long way there."""
     data = bytearray(rig.svm.get_account(address).data)  # pyright: ignore[reportOptionalMemberAccess]
-    offsets = {"total_weight": 296, "member_slots": 348, "principle_count": 356}
+    offsets = {"total_weight": 296, "member_slots": 356, "principle_count": 364}
     for name, (code, value) in fields.items():
         struct.pack_into(code, data, offsets[name], value)
     rig.write(address, bytes(data))
@@ -462,6 +462,18 @@ def voting_has_begun(r: Rig) -> Outcome:
     return r.send(r.ix.cancel(a.pubkey(), p), a)
 
 
+def proposal_outdated(r: Rig) -> Outcome:
+    """A weight that was voted on, and another one that was proposed and carried out after it."""
+    members = r.ready((10, 10, 1))
+    older, newer = (
+        r.ix.set_weight(r.payer.pubkey(), members[2].pubkey(), weight, p) for p, weight in enumerate((9, 2))
+    )
+    for ix in (older, newer):
+        r.carry(members[:2], r.propose(members[0], "membership", content_hash(ix)))
+    r.must(newer)
+    return r.send(older)
+
+
 PROVOKED: dict[str, Callable[[Rig], Outcome]] = {
     "TooManyPrinciples": too_many_principles,
     "TitleTooLong": title_too_long,
@@ -525,6 +537,7 @@ PROVOKED: dict[str, Callable[[Rig], Outcome]] = {
     "InvariantViolated": invariant_violated,
     "WrongInstructionsSysvar": wrong_instructions_sysvar,
     "VotingHasBegun": voting_has_begun,
+    "ProposalOutdated": proposal_outdated,
 }
 
 

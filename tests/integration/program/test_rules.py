@@ -181,6 +181,83 @@ def test_parameters_change_by_vote_and_open_votes_keep_theirs() -> None:
     assert rig.read(rig.at.proposal(running))["threshold_bp"] == 6_000
 
 
+def test_a_newer_decision_about_the_parameters_is_not_undone_by_an_older_one() -> None:
+    rig = Rig()
+    members = rig.ready()
+    older, newer = (
+        rig.ix.set_parameters(rig.payer.pubkey(), Parameters(HOUR, threshold), index)
+        for index, threshold in enumerate((7_000, 8_000))
+    )
+    for ix in (older, newer):
+        rig.carry(members[:2], rig.propose(members[0], "parameters", content_hash(ix)))
+    rig.must(newer)
+    rig.set_time(START + 25 * DAY)
+    assert rig.send(older).error == "ProposalOutdated"
+    assert rig.read(rig.at.governance)["threshold_bp"] == 8_000
+
+
+def test_a_newer_decision_about_a_member_is_not_undone_by_an_older_one() -> None:
+    rig = Rig()
+    members = rig.ready((10, 10, 1))
+    payer, wallet = rig.payer.pubkey(), members[2].pubkey()
+    changes = [
+        rig.ix.set_weight(payer, wallet, 1_000, 0),
+        rig.ix.remove_member(payer, wallet, 1),
+        rig.ix.register_member(payer, wallet, 5, 2),
+        rig.ix.remove_member(payer, wallet, 3),
+    ]
+    for ix in changes:
+        rig.carry(members[:2], rig.propose(members[0], "membership", content_hash(ix)))
+    for ix in changes[1:]:
+        rig.must(ix)
+    rig.set_time(START + 25 * DAY)
+    # Neither the old weight nor the old return comes after the newer removal.
+    assert rig.send(changes[0]).error == "ProposalOutdated"
+    again = rig.ix.register_member(payer, wallet, 5, 4)
+    rig.carry(members[:2], rig.propose(members[0], "membership", content_hash(again)))
+    rig.must(again)
+    assert rig.read(rig.at.member(wallet))["open_to"] == 5
+
+
+def test_decisions_about_different_members_do_not_touch_each_other() -> None:
+    rig = Rig()
+    members = rig.ready((10, 10, 1))
+    older, newer = (
+        rig.ix.set_weight(rig.payer.pubkey(), members[place].pubkey(), 7, index) for index, place in enumerate((2, 0))
+    )
+    for ix in (older, newer):
+        rig.carry(members[:2], rig.propose(members[0], "membership", content_hash(ix)))
+    rig.must(newer)
+    rig.must(older)
+
+
+def test_no_open_vote_keeps_a_member_from_being_removed() -> None:
+    rig = Rig()
+    members = rig.ready((10, 10, 1))
+    payer, wallet = rig.payer.pubkey(), members[2].pubkey()
+
+    def by_vote(build) -> str | None:
+        index = rig.read(rig.at.governance)["proposal_count"]
+        rig.carry(members[:2], rig.propose(members[0], "membership", content_hash(build(index))))
+        outcome = rig.send(build(index))
+        rig.propose(members[2], content=digest(f"stays open {index}"), period=30 * DAY)
+        return outcome.error
+
+    votes = [rig.propose(members[2], content=digest("stays open"), period=30 * DAY)]
+    for weight, refused in ((2, None), (3, None), (4, "WeightChangeLimit")):
+        assert by_vote(lambda n, weight=weight: rig.ix.set_weight(payer, wallet, weight, n)) == refused
+        votes.append(rig.read(rig.at.governance)["proposal_count"] - 1)
+    removal = rig.read(rig.at.governance)["proposal_count"]
+    ix = rig.ix.remove_member(payer, wallet, removal)
+    rig.carry(members[:2], rig.propose(members[0], "membership", content_hash(ix)))
+    rig.must(ix)
+    # The votes that are open count what the member weighed when they began.
+    weights = [rig.vote(members[2], vote).events[0][1]["weight"] for vote in votes]
+    assert weights == [1, 2, 3, 3]
+    later = rig.propose(members[0], content=digest("later"))
+    assert rig.vote(members[2], later).error == "NotAMember"
+
+
 def test_authorities_move_in_two_steps() -> None:
     rig = Rig()
     rig.initialize()
@@ -277,6 +354,16 @@ class TestEmergencies:
         assert self.ended(rig, proposal) is None
         assert rig.read(rig.at.governance)["frozen_until"] == START
 
+    def test_an_old_rejection_does_not_undo_a_newer_confirmation(self) -> None:
+        rig, members, older = self.frozen((10, 10, 10))
+        newer = rig.propose(members[0], "emergency_ratification", bytes(rig.at.emergency(0)).hex())
+        rig.carry(members[:2], older, "against")
+        rig.carry(members[:2], newer, "for")
+        assert self.ended(rig, newer) is None
+        rig.set_time(START + 20 * DAY)
+        assert self.ended(rig, older) == "ProposalOutdated"
+        assert rig.read(rig.at.governance)["frozen_until"] == 2**63 - 1
+
     def test_a_vote_of_another_kind_ends_as_soon_as_it_cannot_carry(self) -> None:
         rig, members, _ = self.frozen((41, 10, 49))
         proposal = rig.propose(members[0])
@@ -342,7 +429,7 @@ class TestEmergencies:
             rig.emergency,
         )
         enact = rig.ix.enact(rig.payer.pubkey(), beforehand, policy=policy, emergency=rig.at.emergency(1))
-        assert rig.send(enact).error == "ContentMismatch"
+        assert rig.send(enact).error == "ProposalOutdated"
 
     def test_a_freeze_stops_activation_until_it_expires(self) -> None:
         rig = Rig()

@@ -474,6 +474,7 @@ class Ledger(RuleBasedStateMachine):
                 "proposal_count": len(m.proposals),
                 "open_proposals": m.open_proposals,
                 "emergency_count": len(m.emergencies),
+                "parameters_open_to": m.parameters_open_to,
                 "constitution_version": m.constitution_version,
                 "member_slots": len(m.members),
                 "active_members": sum(1 for x in m.members.values() if x.weight),
@@ -509,6 +510,7 @@ class Ledger(RuleBasedStateMachine):
                 "weights": list(member.weights),
                 "since": list(member.since),
                 "changed_at": list(member.changed_at),
+                "open_to": member.open_to,
                 "slot": member.slot,
                 "active": member.weight > 0,
             }
@@ -534,6 +536,7 @@ class Ledger(RuleBasedStateMachine):
                     "index": action.index,
                     "issued_at": action.issued_at,
                     "expires_at": action.expires_at,
+                    "open_to": action.open_to,
                     "target": nobody if action.target is None else bytes.fromhex(digest(action.target)),
                     "issuer": bytes(self.key(action.issuer)),
                     "kind": action.kind,
@@ -634,6 +637,9 @@ def walk() -> None:
                 ("set_parameters", Rules(DAY, 5_001, 1, False)),
             )
         ),
+        *(lambda w=w: m.propose_change(NAMES[0], ("set_weight", NAMES[1], w)) for w in (3, 2)),
+        *(lambda back=back: m.all_vote(Fixed(m.index - back), "for") for back in (2, 1)),
+        *(lambda back=back: m.carry_out(Fixed(m.index - back), None) for back in (1, 2)),
         lambda: m.policy_by_vote("a", False),
         lambda: m.policy_by_vote("b", True),
         lambda: m.attest(None, "c", "c", False),
@@ -686,7 +692,8 @@ def test_a_walk_through_every_instruction_agrees_too() -> None:
     assert Ledger.reached >= {
         "enact policy: StaleAttestation", "enact policy: ActivationFrozen", "emergency_action suspend_policy: EmergencyAlreadyActive",
         "end_emergency: EmergencyNotActive", "close_emergency: EmergencyStillActive", "anchor_root: AnchorNotGrowing",
-        "accept_authority: NoOffer", "cancel: VotingHasBegun", "offer_authority: Unauthorized", "set_weight: ProposalNotAccepted",
+        "accept_authority: NoOffer", "cancel: VotingHasBegun",
+        "set_weight: ProposalOutdated", "offer_authority: Unauthorized", "set_weight: ProposalNotAccepted",
     }  # fmt: skip
 
 

@@ -140,6 +140,8 @@ errors! {
     WrongInstructionsSysvar = 6060,
     /// Somebody has voted: a proposal is taken back only before the first vote
     VotingHasBegun = 6061,
+    /// The proposal is older than the last decision about the same subject
+    ProposalOutdated = 6062,
 }
 
 impl From<GovernanceError> for ProgramError {

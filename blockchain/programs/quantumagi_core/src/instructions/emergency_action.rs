@@ -67,6 +67,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         expires_at,
         target: args.target,
         issuer: authority.address().clone(),
+        open_to: governance.proposal_count,
         kind: args.kind,
         status: EmergencyStatus::Active as u8,
         bump,

@@ -1,4 +1,4 @@
-use super::{expect_absent, expect_present, expect_system_program, Ctx};
+use super::{authorize::claim, expect_absent, expect_present, expect_system_program, Ctx};
 use crate::{
     error::GovernanceError,
     event::{ConstitutionAmended, EmergencyResolved, PolicyEnacted, ProposalEnacted},
@@ -162,13 +162,10 @@ fn resolve_emergency(ctx: &Ctx<'_>, proposal: &mut Proposal, accounts: &mut Subj
     proposal.take_effect(ProposalKind::EmergencyRatification, at)?;
 
     let emergency = load_mut!(Emergency, accounts.emergency, ctx);
-    // The address is known beforehand; nobody can vote on an action that nobody has taken yet.
-    if proposal.starts_at < emergency.issued_at {
-        return Err(GovernanceError::ContentMismatch.into());
-    }
     if !emergency.in_effect(at) {
         return Err(GovernanceError::EmergencyNotActive.into());
     }
+    claim(Some(proposal.index), &mut emergency.open_to)?;
     let status = if confirmed { EmergencyStatus::Confirmed } else { EmergencyStatus::Ended };
     let until = if confirmed { i64::MAX } else { at };
     apply(ctx, emergency, accounts.governance, accounts.policy, Effect { until, from: i64::MIN })?;

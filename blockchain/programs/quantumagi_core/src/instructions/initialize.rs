@@ -85,6 +85,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         proposal_count: 0,
         open_proposals: 0,
         emergency_count: 0,
+        parameters_open_to: 0,
         constitution_version: 1,
         member_slots: 0,
         active_members: 0,

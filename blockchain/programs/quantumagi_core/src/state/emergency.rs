@@ -39,6 +39,8 @@ account! {
         target: [u8; 32],
         /// Who took it and paid its rent.
         issuer: Address,
+        /// Proposals from this index on may decide about it: at first the next one, then one more than the last that did.
+        open_to: u64,
         /// What it does.
         kind: u8 as EmergencyKind,
         /// Where it stands.
