@@ -18,6 +18,8 @@ MIN_THRESHOLD_BP: Final = 5_001
 MAX_VOTING_PERIOD: Final = 30 * 24 * 3_600
 ENACTMENT_PERIOD: Final = 30 * 24 * 3_600
 MAX_EMERGENCY: Final = 72 * 3_600
+COOL_DOWN: Final = 72 * 3_600
+RATIFICATION_PERIOD: Final = 24 * 3_600
 MAX_TITLE: Final = 64
 MAX_PRINCIPLES: Final = 512
 MAX_MEMBERS: Final = 32_768
@@ -209,6 +211,11 @@ class Emergency:
     def in_effect(self, now: int) -> bool:
         return self.status != "ended" and now < self.expires_at
 
+    @property
+    def content(self) -> str:
+        """What a proposal to ratify it names."""
+        return emergency_content(self.index, self.target if self.kind == "revoke_agent" else None)
+
 
 @dataclass(slots=True)
 class Anchor:
@@ -220,9 +227,9 @@ class Anchor:
     count: int = 0
 
 
-def emergency_content(index: int) -> str:
-    """What a proposal to ratify that emergency action names."""
-    return f"emergency {index}"
+def emergency_content(index: int, agent: str | None = None) -> str:
+    """What a proposal to ratify that emergency action names: its account, which for a revocation is its agent's."""
+    return f"emergency {index}" if agent is None else f"revocation {agent}"
 
 
 @dataclass(slots=True)
@@ -409,9 +416,19 @@ class Governance:
             raise Refused("WrongOwner")  # there is no such account
         if member.weight == 0:
             raise Refused("NotAMember")
-        if not self.rules.voting_period <= voting_period <= MAX_VOTING_PERIOD:
-            raise Refused("InvalidVotingPeriod")
         rules = self.rules
+        ratifies = kind == "emergency_ratification"
+        shortest = min(rules.voting_period, RATIFICATION_PERIOD) if ratifies else rules.voting_period
+        if voting_period < shortest or voting_period > MAX_VOTING_PERIOD:
+            raise Refused("InvalidVotingPeriod")
+        if ratifies:
+            action = self._named(content)
+            if not action.in_effect(now):
+                raise Refused("EmergencyNotActive")
+            # Nothing can be carried out once the action has expired; only final votes can decide before the window ends.
+            early = voting_period == shortest and not rules.vote_change_allowed
+            if now + voting_period >= action.expires_at and not early:
+                raise Refused("InvalidVotingPeriod")
         self.proposals.append(
             Proposal(
                 index=len(self.proposals),
@@ -550,8 +567,9 @@ class Governance:
         if by != self.emergency:
             raise Refused("UnauthorizedEmergencyAction")
         action = Emergency(len(self.emergencies), kind, target, by, now, now + duration, len(self.proposals))
-        if now < self._held_until(action):
-            raise Refused("EmergencyAlreadyActive")
+        _check_free(self._held_until(action), now)
+        if kind == "revoke_agent" and self._find(action.content) is not None:
+            raise Refused("AlreadyExists")  # its account is closed first
         self._hold(action, now + duration)
         self.emergencies.append(action)
         return action.index
@@ -566,12 +584,14 @@ class Governance:
         self._hold(action, now)
         action.status, action.expires_at = "ended", now
 
-    def close_emergency(self, by: str, index: int, now: int) -> None:
+    def close_emergency(self, issuer: str, index: int, now: int) -> None:
+        """Anybody may, once the cool-down is over; the rent goes back to the issuer."""
         action = self._emergency(index)
-        if action.issuer != by:
-            raise Refused("Unauthorized")
+        if action.issuer != issuer:
+            raise Refused("WrongRentRecipient")
         if action.in_effect(now):
             raise Refused("EmergencyStillActive")
+        _check_free(action.expires_at, now)
         self.emergencies[index] = None
 
     def _resolve_emergency(self, proposal: Proposal, now: int) -> None:
@@ -581,8 +601,7 @@ class Governance:
             raise Refused("ProposalNotAccepted")
         if proposal.lapsed(now):
             raise Refused("ProposalLapsed")
-        named = [i for i in range(len(self.emergencies)) if emergency_content(i) == proposal.content]
-        action = self._emergency(named[0] if named else len(self.emergencies))
+        action = self._named(proposal.content)
         if not action.in_effect(now):
             raise Refused("EmergencyNotActive")
         action.open_to = _claimed(proposal.index, action.open_to)
@@ -597,13 +616,25 @@ class Governance:
             raise Refused("WrongOwner")
         return found
 
+    def _find(self, content: str) -> Emergency | None:
+        return next((action for action in self.emergencies if action is not None and action.content == content), None)
+
+    def _named(self, content: str) -> Emergency:
+        found = self._find(content)
+        if found is None:
+            raise Refused("WrongOwner")
+        return found
+
     def _held_until(self, action: Emergency) -> int:
-        """Until when the action's target is held already; any number of actions may revoke one agent."""
+        """Until when the action's target is held already, or was held last; 0 for never."""
         if action.kind == "suspend_policy":
             if action.target not in self.policies:
                 raise Refused("WrongOwner")
             return self.suspended.get(action.target, 0)
-        return self.frozen_until if action.kind == "freeze_activation" else 0
+        if action.kind == "freeze_activation":
+            return self.frozen_until
+        last = self._find(action.content)
+        return last.expires_at if last is not None else 0
 
     def _hold(self, action: Emergency, until: int) -> None:
         """Writes the effect down where the other actions look for it."""
@@ -678,6 +709,14 @@ class Governance:
         count = len(self.proposals)
         member.set_weight(weight, next_proposal=count, open_proposals=self.open_proposals, now=now)
         member.open_to = open_to
+
+
+def _check_free(held_until: int, now: int) -> None:
+    """Whether a target that was held until then can be held anew."""
+    if now < held_until:
+        raise Refused("EmergencyAlreadyActive")
+    if held_until and now < held_until + COOL_DOWN:
+        raise Refused("EmergencyCoolingDown")
 
 
 def _four(value: int) -> tuple[int, int, int, int]:

@@ -320,7 +320,7 @@ def emergency_already_active(r: Rig) -> Outcome:
 def emergency_still_active(r: Rig) -> Outcome:
     r.ready()
     freeze(r)
-    return r.send(r.ix.close_emergency(r.emergency.pubkey(), 0), r.emergency)
+    return r.send(r.ix.close_emergency(r.emergency.pubkey(), 0))
 
 
 def anchor_not_growing(r: Rig) -> Outcome:
@@ -474,6 +474,13 @@ def proposal_outdated(r: Rig) -> Outcome:
     return r.send(older)
 
 
+def emergency_cooling_down(r: Rig) -> Outcome:
+    r.ready()
+    freeze(r)
+    r.set_time(START + 3600)
+    return freeze(r, 1)
+
+
 PROVOKED: dict[str, Callable[[Rig], Outcome]] = {
     "TooManyPrinciples": too_many_principles,
     "TitleTooLong": title_too_long,
@@ -538,6 +545,7 @@ PROVOKED: dict[str, Callable[[Rig], Outcome]] = {
     "WrongInstructionsSysvar": wrong_instructions_sysvar,
     "VotingHasBegun": voting_has_begun,
     "ProposalOutdated": proposal_outdated,
+    "EmergencyCoolingDown": emergency_cooling_down,
 }
 
 

@@ -144,8 +144,14 @@ def cases() -> list[Case]:
         carried(r, members, kind, content_hash(ix))
         add(r, ix)
     late, _ = governed()
-    late.set_time(late.now + 4 * DAY)
-    add(late, late.ix.close_emergency(late.emergency.pubkey(), 0), late.emergency)
+    late.set_time(late.now + 4 * DAY)  # one of the action, three of its cool-down
+    add(late, late.ix.close_emergency(late.emergency.pubkey(), 0))
+    r, members = governed()
+    action = r.at.emergency(1, digest("a"))
+    r.must(r.ix.emergency_action(emergency, 1, "revoke_agent", digest("a"), digest("w"), 2 * DAY), r.emergency)
+    vote = r.ix.propose(members[0].pubkey(), 3, "emergency_ratification", bytes(action).hex(), None, DAY)
+    add(r, vote, members[0])
+    add(r, r.ix.end_emergency(emergency, 1, None, digest("a")), r.emergency)
     return found
 
 

@@ -60,7 +60,7 @@ errors! {
     ActivationFrozen = 6020,
     /// The vote is open, or its outcome may still be enacted
     ProposalNotClosable = 6021,
-    /// The voting period is shorter than the governance's own or longer than 30 days
+    /// The voting period is shorter than the shortest allowed, longer than 30 days, or does not end before the emergency action
     InvalidVotingPeriod = 6022,
     /// The threshold is from 5001 to 10000 basis points
     InvalidThreshold = 6023,
@@ -142,6 +142,8 @@ errors! {
     VotingHasBegun = 6061,
     /// The proposal is older than the last decision about the same subject
     ProposalOutdated = 6062,
+    /// The last emergency action of this kind on this target ended less than 72 hours ago
+    EmergencyCoolingDown = 6063,
 }
 
 impl From<GovernanceError> for ProgramError {

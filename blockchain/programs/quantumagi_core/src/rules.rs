@@ -11,6 +11,12 @@ pub const MAX_VOTING_PERIOD: i64 = 30 * 24 * 3_600;
 pub const ENACTMENT_PERIOD: i64 = 30 * 24 * 3_600;
 /// The longest emergency action without a confirming vote, in seconds (72 hours).
 pub const MAX_EMERGENCY: i64 = 72 * 3_600;
+/// For how long after its end an emergency action cannot be taken again, in seconds (72 hours). It makes the limit one
+/// of the effect: an action that members ended, or did not confirm, is not there again at once under another number.
+pub const COOL_DOWN: i64 = 72 * 3_600;
+/// The shortest window of a vote on an emergency action where the governance's own is longer, in seconds (24 hours): it has
+/// to end before the action does.
+pub const RATIFICATION_PERIOD: i64 = 24 * 3_600;
 /// Bytes of a title.
 pub const MAX_TITLE: usize = 64;
 /// Principles that can ever be registered, retired ones included.

@@ -3,7 +3,7 @@ use crate::{
     error::GovernanceError,
     event::{ConstitutionAmended, EmergencyResolved, PolicyEnacted, ProposalEnacted},
     state::{
-        new_address, Account, Attestation, Emergency, EmergencyKind, EmergencyStatus, Governance, Policy, Proposal,
+        check_free, new_address, Account, Attestation, Emergency, EmergencyKind, EmergencyStatus, Governance, Policy, Proposal,
         ProposalKind, ProposalStatus,
     },
     sys::{now, Pda},
@@ -189,15 +189,16 @@ fn resolve_emergency(ctx: &Ctx<'_>, proposal: &mut Proposal, accounts: &mut Subj
 pub struct Effect {
     /// Until when (Unix seconds).
     pub until: i64,
-    /// Refused while another action holds the target beyond this moment; `i64::MIN` for a change to the same action.
+    /// Refused where another action holds the target at this moment or has held it lately; `i64::MIN` for a change to the same
+    /// action.
     pub from: i64,
 }
 
 impl Effect {
     #[inline(always)]
     fn write(&self, held_until: &mut i64) -> Result<(), ProgramError> {
-        if self.from != i64::MIN && self.from < *held_until {
-            return Err(GovernanceError::EmergencyAlreadyActive.into());
+        if self.from != i64::MIN {
+            check_free(*held_until, self.from)?;
         }
         *held_until = self.until;
         Ok(())

@@ -23,7 +23,7 @@ mod principle;
 mod proposal;
 
 pub use attestation::Attestation;
-pub use emergency::{Emergency, EmergencyKind, EmergencyStatus};
+pub use emergency::{check_free, Emergency, EmergencyKind, EmergencyStatus};
 pub use governance::{Governance, Role};
 pub use log_anchor::LogAnchor;
 pub use member::Member;
