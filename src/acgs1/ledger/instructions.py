@@ -33,7 +33,7 @@ _MADE: Final = {
     "emergency_action": ("emergency",),
 }
 # How many bumps `exclude_bumps` looks at within 5,000 compute units.
-_EXCLUDED_AT_ONCE: Final = 14
+EXCLUDED_AT_ONCE: Final = 14
 _REMEMBERED: Final = 4096
 
 
@@ -157,7 +157,7 @@ class Instructions:
             origin = self.at.origin(instruction.accounts[labels.index(made)].pubkey)
             # One step more is no dearer than to look for `exclude_bumps`; `initialize` makes two accounts and has no room for it.
             if origin is not None and 255 - origin[1] > (0 if name == "initialize" else 1):
-                lowest = max(origin[1] + 1, 256 - _EXCLUDED_AT_ONCE)
+                lowest = max(origin[1] + 1, 256 - EXCLUDED_AT_ONCE)
                 before.append(self.exclude_bumps(origin[0], lowest))
         if not before:
             return [instruction]

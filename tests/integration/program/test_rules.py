@@ -425,7 +425,7 @@ class TestEmergencies:
         assert opened(rig.at.emergency(1), rig.at.emergency(1)) == "WrongOwner"  # not taken yet
         assert opened(rig.at.emergency(1), action) == "ContentMismatch"
         assert opened(action, rig.program) == "MissingAccount"
-        assert opened(rig.at.governance, rig.at.governance) == "WrongAccountType"
+        assert opened(rig.at.anchor, rig.at.anchor) == "WrongAccountType"
         policy = rig.ix.propose(first.pubkey(), 1, "policy", digest("p"), digest("c"), DAY)
         metas = [*policy.accounts[:-1], AccountMeta(action, False, False)]
         assert rig.send(Instruction(rig.program, bytes(policy.data), metas), first).error == "UnexpectedAccount"

@@ -93,7 +93,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         at,
     }
     .emit();
-    new.create(emergency, authority, 0, ctx.program_id)
+    new.create(emergency, authority, ctx.program_id)
 }
 
 /// The account of the agent's last revocation says whether it may be revoked again. (Once it may, the account is closed

@@ -112,7 +112,7 @@ fn enact_policy(ctx: &Ctx<'_>, proposal: &mut Proposal, accounts: &mut Subject<'
             bump,
             reserved: [0; 3],
         }
-        .create(accounts.policy, accounts.payer, 0, ctx.program_id)?;
+        .create(accounts.policy, accounts.payer, ctx.program_id)?;
     }
     announce(proposal, at);
     PolicyEnacted {

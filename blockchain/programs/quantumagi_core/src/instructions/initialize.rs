@@ -98,7 +98,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         bump,
         reserved: 0,
     }
-    .create_at_price(&rent, governance, payer, 0, ctx.program_id)?;
+    .create_at_price(&rent, governance, payer, ctx.program_id)?;
     LogAnchor {
         discriminator: LogAnchor::DISCRIMINATOR,
         tree_size: 0,
@@ -108,7 +108,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         bump: anchor_bump,
         reserved: [0; 7],
     }
-    .create_at_price(&rent, anchor, payer, 0, ctx.program_id)?;
+    .create_at_price(&rent, anchor, payer, ctx.program_id)?;
 
     Initialized {
         council: args.council.clone(),

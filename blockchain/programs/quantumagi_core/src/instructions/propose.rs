@@ -130,5 +130,5 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         ends_at,
     }
     .emit();
-    new.create(proposal, proposer, ballots_len as usize, ctx.program_id)
+    new.create(proposal, proposer, ctx.program_id)
 }

@@ -92,7 +92,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
             bump,
             reserved: [0; 2],
         }
-        .create(member, authority, 0, ctx.program_id)?;
+        .create(member, authority, ctx.program_id)?;
     }
     MemberChanged {
         wallet: args.wallet.clone(),

@@ -202,7 +202,6 @@ impl Proposal {
 // SAFETY: declared by `account!`; integers, addresses and arrays only.
 unsafe impl Account for Proposal {
     const TAG: [u8; 8] = Self::DISCRIMINATOR;
-    const VARIABLE: bool = true;
 
     #[inline(always)]
     fn pda(&self) -> Pda<'_> {
@@ -215,14 +214,60 @@ unsafe impl Account for Proposal {
     }
 
     #[inline(always)]
+    fn tail(&self) -> usize {
+        self.ballots_len as usize
+    }
+
+    #[inline(always)]
     fn invariant(&self) -> Result<(), ProgramError> {
         holds(
             self.tally().cast().is_some()
+                // There are ballots as long as there is a vote, and then no more.
+                && self.is(ProposalStatus::Active) == (self.ballots_len > 0)
                 && self.ends_at > self.starts_at
                 && self.total_weight > 0
                 && self.vote_change_allowed <= 1
                 && ProposalKind::from_byte(self.kind).is_some()
                 && ProposalStatus::from_byte(self.status).is_some(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ballots_are_there_exactly_as_long_as_the_vote_is_open() {
+        let mut proposal = Proposal {
+            discriminator: Proposal::DISCRIMINATOR,
+            index: 0,
+            total_weight: 1,
+            votes_for: 0,
+            votes_against: 0,
+            votes_abstain: 0,
+            starts_at: 0,
+            ends_at: 1,
+            proposer: Address::new_from_array([1; 32]),
+            content_hash: [1; 32],
+            certificate_hash: [0; 32],
+            threshold_bp: 6_000,
+            quorum_bp: 5_000,
+            kind: ProposalKind::Constitution as u8,
+            status: ProposalStatus::Active as u8,
+            vote_change_allowed: 0,
+            bump: 255,
+            constitution_version: 1,
+            ballots_len: 1,
+        };
+        assert_eq!((proposal.invariant().is_ok(), proposal.tail()), (true, 1));
+        for status in 1..=4u8 {
+            proposal.status = status;
+            assert!(proposal.invariant().is_err());
+        }
+        proposal.ballots_len = 0;
+        assert!(proposal.invariant().is_ok());
+        proposal.status = ProposalStatus::Active as u8;
+        assert!(proposal.invariant().is_err());
     }
 }
