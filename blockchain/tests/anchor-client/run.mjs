@@ -1,5 +1,6 @@
 // Anchor's own TypeScript client against the shipped program, from the IDL alone: every instruction is built, every
 // account type and every event that occurs is decoded. Prints one JSON report; any mismatch throws.
+//   node run.mjs [directory of the built program and its IDL]
 import anchor from '@coral-xyz/anchor';
 import * as web3 from '@solana/web3.js';
 import * as kit from '@solana/kit';
@@ -8,7 +9,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
-const artifacts = new URL('../../../src/acgs1/ledger/artifacts/', import.meta.url).pathname;
+const artifacts = `${process.argv[2] ?? new URL('../../../src/acgs1/ledger/artifacts', import.meta.url).pathname}/`;
 const idl = JSON.parse(readFileSync(`${artifacts}quantumagi_core.json`, 'utf8'));
 const payer = web3.Keypair.generate();
 const svm = new LiteSVM();
@@ -85,7 +86,7 @@ const principle = await read('principle', at.principle(0));
 assert.equal(Buffer.from(principle.title).subarray(0, principle.titleLen).toString(), 'No harm at all');
 assert.equal((await read('member', at.member(me))).weights[0].toString(), '7');
 
-await run('propose', [{ policy: {} }, sha('policy'), sha('cert'), bn(3600)], { proposer: me, proposal: at.proposal(0) });
+await run('propose', [{ policy: {} }, sha('policy'), sha('cert'), bn(3600)], { proposer: me, proposal: at.proposal(0), emergency: null });
 await run('vote', [{ for: {} }], { voter: me, proposal: at.proposal(0) });
 const proposal = await read('proposal', at.proposal(0));
 assert.deepEqual(proposal.kind, { policy: {} });
@@ -101,15 +102,18 @@ assert.equal((await read('policy', at.policy(sha('policy')))).constitutionVersio
 await run('closeProposal', [], { proposer: me, proposal: at.proposal(0) });
 await run('revokeAttestation', [], { verifier: me, attestation: at.attestation(sha('cert')) });
 
-await run('propose', [{ constitution: {} }, sha('c5'), zeros, bn(3600)], { proposer: me, proposal: at.proposal(1) });
+await run('propose', [{ constitution: {} }, sha('c5'), zeros, bn(3600)], { proposer: me, proposal: at.proposal(1), emergency: null });
 await run('vote', [{ for: {} }], { voter: me, proposal: at.proposal(1) });
 await run('finalize', [], { proposal: at.proposal(1), proposer: me });
 await run('enact', [], { payer: me, proposal: at.proposal(1), policy: null, attestation: null, emergency: null });
 // Anchor's client fills in the instructions sysvar by its address; with `exclude_bumps` before it the search is shared out.
-const [, bump] = web3.PublicKey.findProgramAddressSync([Buffer.from('proposal'), Buffer.from([2, 0, 0, 0, 0, 0, 0, 0])], program.programId);
-const exclude = await make('excludeBumps', [bump + 1, Buffer.concat([Buffer.from('proposal'), Buffer.from([2, 0, 0, 0, 0, 0, 0, 0])])], {});
-const late = await make('propose', [{ constitution: {} }, sha('c6'), zeros, bn(3600)], { proposer: me, proposal: at.proposal(2) });
-send(...(bump < 255 ? [exclude, late] : [late]));
+const bumpOf = (...seeds) => web3.PublicKey.findProgramAddressSync(seeds, program.programId)[1];
+const exclude = async (...seeds) => make('excludeBumps', [bumpOf(...seeds) + 1, Buffer.concat(seeds)], {});
+const searched = [...Array(100).keys()].map((i) => [Buffer.from('proposal'), le(i, 8)]).find((seeds) => bumpOf(...seeds) < 255);
+send(await exclude(...searched));
+const seeds = [Buffer.from('proposal'), le(2, 8)];
+const late = await make('propose', [{ constitution: {} }, sha('c6'), zeros, bn(3600)], { proposer: me, proposal: at.proposal(2), emergency: null });
+send(...(bumpOf(...seeds) < 255 ? [await exclude(...seeds), late] : [late]));
 await run('cancel', [], { proposer: me, proposal: at.proposal(2) });
 await assert.rejects(run('vote', [{ for: {} }], { voter: me, proposal: at.proposal(2) }), /0x1772/); // ProposalNotActive
 
@@ -118,6 +122,16 @@ await run('emergencyAction', [{ suspendPolicy: {} }, sha('policy'), sha('why'), 
 });
 assert.deepEqual((await read('emergency', at.emergency(0))).kind, { suspendPolicy: {} });
 await run('endEmergency', [], { authority: me, emergency: at.emergency(0), policy: at.policy(sha('policy')) });
+const agent = sha('agent');
+await run('emergencyAction', [{ revokeAgent: {} }, agent, sha('why'), bn(72 * 3600)], {
+  authority: me, emergency: pda('emergency', Buffer.from(agent)), policy: null,
+});
+await run('propose', [{ emergencyRatification: {} }, [...pda('emergency', Buffer.from(agent)).toBytes()], zeros, bn(3600)], {
+  proposer: me, proposal: at.proposal(3), emergency: pda('emergency', Buffer.from(agent)),
+});
+const clock = svm.getClock();
+clock.unixTimestamp += BigInt(4 * 24 * 3600);
+svm.setClock(clock);
 await run('closeEmergency', [], { issuer: me, emergency: at.emergency(0) });
 await run('anchorRoot', [bn(5), sha('root')], { authority: me });
 assert.equal((await read('logAnchor', at.anchor)).treeSize.toString(), '5');

@@ -160,7 +160,13 @@ def parameters(title: str, voting_seconds: int, user: str, **rules: int | bool |
 @proposals.command("ratify")
 @click.argument("emergency", type=click.IntRange(min=0))
 @_title
-@_seconds
+@click.option(
+    "--voting-seconds",
+    type=int,
+    default=86_400,
+    show_default=True,
+    help="How long the vote is open; it ends before the action.",
+)
 @user_option
 def ratify(emergency: int, title: str, voting_seconds: int, user: str) -> None:
     """Put the emergency action with the index EMERGENCY to the vote."""

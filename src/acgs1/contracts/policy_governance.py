@@ -168,7 +168,8 @@ class NewRatification(Message):
 
     emergency: Annotated[int, Field(ge=0)]
     title: Title
-    voting_seconds: VotingSeconds = 3 * 86400
+    voting_seconds: VotingSeconds = 86400
+    """The vote has to end before the action does."""
 
 
 class AddPrinciple(Message):
@@ -233,8 +234,11 @@ class SetParameters(Message):
 
 
 class RatifyEmergency(Message):
+    """`agent`: the hash of the agent's id where the action revokes one; its vote names that agent's account."""
+
     change: Literal["ratify_emergency"] = "ratify_emergency"
     emergency: int
+    agent: Sha256 | None = None
 
 
 Amendment = AddPrinciple | AmendPrinciple | RetirePrinciple | AmendText

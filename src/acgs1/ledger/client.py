@@ -50,6 +50,7 @@ from acgs1.ledger.instructions import (
 )
 from acgs1.ledger.jsonrpc import JsonRpc
 from acgs1.ledger.keys import address_of, parse_address
+from acgs1.ledger.model import RATIFICATION_PERIOD
 from acgs1.ledger.program import shipped
 from acgs1.ledger.transactions import PRIORITY_CAP, Receipt, Sender, UnsignedTransaction
 
@@ -347,8 +348,13 @@ class LedgerClient:
         return sorted(await self._all(Policy), key=lambda p: p.proposal)
 
     async def get_emergency(self, index: int) -> Emergency | None:
+        """None where it was never taken or has been closed."""
         address = self.build.at.emergency(index)
-        return await self._one(Emergency, address, address=str(address))
+        found = await self._one(Emergency, address, address=str(address))
+        if found is not None:
+            return found
+        # A revocation stands at its agent's address, not at its number's.
+        return next((action for action in await self.list_emergencies() if action.index == index), None)
 
     async def list_emergencies(self) -> list[Emergency]:
         """By index."""
@@ -485,7 +491,7 @@ class LedgerClient:
                 kind,
                 content_hash,
                 certificate_hash,
-                state.voting_period if voting_period is None else voting_period,
+                shortest_window(kind, state) if voting_period is None else voting_period,
             )
             try:
                 receipt = await self._as_member(
@@ -595,32 +601,51 @@ class LedgerClient:
     ) -> int:
         """Suspend a policy (target: its hash), freeze activation (no target) or revoke an agent (target: its hashed
         identifier) for `duration` seconds, at most 72 hours. Returns the action's index."""
+        before: list[Instruction] = []
         for attempt in range(_INDEX_ATTEMPTS):
             index = (await self.governance()).emergency_count
             instruction = self.build.emergency_action(address_of(authority), index, kind, target, reason_hash, duration)
             try:
-                await self.send([instruction], [authority])
+                await self.send([*before, instruction], [authority])
             except ProgramError as error:
                 if error.name not in _INDEX_TAKEN or attempt + 1 == _INDEX_ATTEMPTS:
                     raise
+                before = await self._closing_last_revocation(target) if kind == "revoke_agent" and target else []
                 continue
             return index
         raise AssertionError("unreachable")
 
+    async def _closing_last_revocation(self, agent: str) -> list[Instruction]:
+        """An agent has one account for its revocations; that of the last one makes room once its cool-down is over."""
+        address = self.build.at.emergency(0, agent)
+        last = await self._one(Emergency, address, address=str(address))
+        if last is None:
+            return []
+        return [self.build.close_emergency(Pubkey.from_string(last.issuer), last.index, agent)]
+
     async def end_emergency(self, authority: Keypair, index: int) -> Receipt:
         """End an action that no vote has confirmed."""
+        action = await self._emergency(index)
+        policy = self.build.at.policy(action.target) if action.kind == "suspend_policy" else None
+        instruction = self.build.end_emergency(address_of(authority), index, policy, _agent(action))
+        return await self.send([instruction], [authority])
+
+    async def close_emergency(self, payer: Keypair, index: int) -> Receipt:
+        """Close the account of an action whose cool-down is over; its rent goes back to its issuer. Anybody may."""
+        action = await self._emergency(index)
+        instruction = self.build.close_emergency(Pubkey.from_string(action.issuer), index, _agent(action))
+        return await self.send([instruction], [payer])
+
+    async def _emergency(self, index: int) -> Emergency:
         action = await self.get_emergency(index)
         if action is None:
             raise AccountMissingError(f"there is no emergency action {index} on the ledger")
-        policy = self.build.at.policy(action.target) if action.kind == "suspend_policy" else None
-        return await self.send([self.build.end_emergency(address_of(authority), index, policy)], [authority])
+        return action
 
-    async def close_emergency(self, issuer: Keypair, index: int) -> Receipt:
-        return await self.send([self.build.close_emergency(address_of(issuer), index)], [issuer])
-
-    def emergency_ratification_hash(self, index: int) -> str:
-        """The content hash of a proposal that confirms (or, rejected, ends) emergency action `index`."""
-        return bytes(self.build.at.emergency(index)).hex()
+    def emergency_ratification_hash(self, index: int, agent: str | None = None) -> str:
+        """The content hash of a proposal that confirms (or, rejected, ends) emergency action `index`; `agent`: the target of a
+        revocation."""
+        return bytes(self.build.at.emergency(index, agent)).hex()
 
 
 def ledger_client(
@@ -638,3 +663,13 @@ def ledger_client(
         faucet=settings.ledger_faucet,
         clock=clock,
     )
+
+
+def _agent(action: Emergency) -> str | None:
+    """The agent at whose address a revocation stands."""
+    return action.target if action.kind == "revoke_agent" else None
+
+
+def shortest_window(kind: ProposalKind, state: Governance) -> int:
+    """The shortest voting window that the program takes, in seconds."""
+    return min(state.voting_period, RATIFICATION_PERIOD) if kind == "emergency_ratification" else state.voting_period

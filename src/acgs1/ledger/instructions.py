@@ -33,7 +33,7 @@ _MADE: Final = {
     "emergency_action": ("emergency",),
 }
 # How many bumps `exclude_bumps` looks at within 5,000 compute units.
-_EXCLUDED_AT_ONCE: Final = 14
+EXCLUDED_AT_ONCE: Final = 14
 _REMEMBERED: Final = 4096
 
 
@@ -98,8 +98,9 @@ class Addresses:
     def policy(self, content_hash: str) -> Pubkey:
         return self._find(b"policy", hash_bytes(content_hash))
 
-    def emergency(self, index: int) -> Pubkey:
-        return self._find(b"emergency", index.to_bytes(8, "little"))
+    def emergency(self, index: int, agent: str | None = None) -> Pubkey:
+        """The account of an emergency action; of a revocation, for which `agent` is its target, there is one for each agent."""
+        return self._find(b"emergency", index.to_bytes(8, "little") if agent is None else hash_bytes(agent))
 
 
 def hash_bytes(text: str) -> bytes:
@@ -156,7 +157,7 @@ class Instructions:
             origin = self.at.origin(instruction.accounts[labels.index(made)].pubkey)
             # One step more is no dearer than to look for `exclude_bumps`; `initialize` makes two accounts and has no room for it.
             if origin is not None and 255 - origin[1] > (0 if name == "initialize" else 1):
-                lowest = max(origin[1] + 1, 256 - _EXCLUDED_AT_ONCE)
+                lowest = max(origin[1] + 1, 256 - EXCLUDED_AT_ONCE)
                 before.append(self.exclude_bumps(origin[0], lowest))
         if not before:
             return [instruction]
@@ -315,6 +316,7 @@ class Instructions:
         certificate_hash: str | None,
         voting_period: int,
     ) -> Instruction:
+        emergency = Pubkey(hash_bytes(content_hash)) if kind == "emergency_ratification" else None
         return self._make(
             "propose",
             {
@@ -328,6 +330,7 @@ class Instructions:
             member=self.at.member(proposer),
             proposal=self.at.proposal(index),
             system_program=SYSTEM_PROGRAM,
+            emergency=emergency,
         )
 
     def vote(self, voter: Pubkey, proposal: int, choice: Choice) -> Instruction:
@@ -422,23 +425,27 @@ class Instructions:
             },
             authority=authority,
             governance=self.at.governance,
-            emergency=self.at.emergency(index),
+            emergency=self.at.emergency(index, target if kind == "revoke_agent" else None),
             policy=self.at.policy(target) if kind == "suspend_policy" and target is not None else None,
             system_program=SYSTEM_PROGRAM,
         )
 
-    def end_emergency(self, authority: Pubkey, index: int, policy: Pubkey | None) -> Instruction:
+    def end_emergency(
+        self, authority: Pubkey, index: int, policy: Pubkey | None, agent: str | None = None
+    ) -> Instruction:
+        """`policy`: the account of the suspended one; `agent`: the target of a revocation."""
         return self._make(
             "end_emergency",
             {},
             authority=authority,
             governance=self.at.governance,
-            emergency=self.at.emergency(index),
+            emergency=self.at.emergency(index, agent),
             policy=policy,
         )
 
-    def close_emergency(self, issuer: Pubkey, index: int) -> Instruction:
-        return self._make("close_emergency", {}, issuer=issuer, emergency=self.at.emergency(index))
+    def close_emergency(self, issuer: Pubkey, index: int, agent: str | None = None) -> Instruction:
+        """`issuer` gets the rent and need not sign; `agent`: the target of a revocation."""
+        return self._make("close_emergency", {}, issuer=issuer, emergency=self.at.emergency(index, agent))
 
 
 def _parameters(rules: Parameters) -> dict[str, object]:

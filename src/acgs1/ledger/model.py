@@ -18,6 +18,8 @@ MIN_THRESHOLD_BP: Final = 5_001
 MAX_VOTING_PERIOD: Final = 30 * 24 * 3_600
 ENACTMENT_PERIOD: Final = 30 * 24 * 3_600
 MAX_EMERGENCY: Final = 72 * 3_600
+COOL_DOWN: Final = 72 * 3_600
+RATIFICATION_PERIOD: Final = 24 * 3_600
 MAX_TITLE: Final = 64
 MAX_PRINCIPLES: Final = 512
 MAX_MEMBERS: Final = 32_768
@@ -59,12 +61,16 @@ class Tally:
         accepted = self.quorum_reached(quorum_bp) and carries(self.votes_for, self.votes_against, threshold_bp)
         return Standing.ACCEPTED if accepted else Standing.REJECTED
 
-    def decided(self, threshold_bp: int, quorum_bp: int) -> Standing:
-        """The outcome that no remaining vote can change, given that cast votes are final."""
+    def decided(self, threshold_bp: int, quorum_bp: int, *, rejection_acts: bool) -> Standing:
+        """The outcome that no remaining vote can change, given that cast votes are final.
+
+        `rejection_acts`: a rejection by a quorum has an effect, and one without has none; so a quorum is then part of the outcome.
+        """
         remaining = self.total - self.cast
-        if self.quorum_reached(quorum_bp) and carries(self.votes_for, self.votes_against + remaining, threshold_bp):
+        quorum = self.quorum_reached(quorum_bp)
+        if quorum and carries(self.votes_for, self.votes_against + remaining, threshold_bp):
             return Standing.ACCEPTED
-        if not carries(self.votes_for + remaining, self.votes_against, threshold_bp):
+        if (not rejection_acts or quorum) and not carries(self.votes_for + remaining, self.votes_against, threshold_bp):
             return Standing.REJECTED
         return Standing.OPEN
 
@@ -76,12 +82,14 @@ def carries(votes_for: int, votes_against: int, threshold_bp: int) -> bool:
 
 @dataclass(slots=True)
 class Member:
-    """Weights newest first; each counts for proposals from the index at the same place of `since`."""
+    """Weights newest first; each counts for proposals from the index at the same place of `since`. Proposals from `open_to` on
+    may change the member."""
 
     slot: int
-    weights: tuple[int, int, int]
-    since: tuple[int, int, int]
-    changed_at: tuple[int, int, int]
+    weights: tuple[int, int, int, int]
+    since: tuple[int, int, int, int]
+    changed_at: tuple[int, int, int, int]
+    open_to: int = 0
 
     @property
     def weight(self) -> int:
@@ -95,22 +103,25 @@ class Member:
         return 0
 
     def set_weight(self, weight: int, *, next_proposal: int, open_proposals: int, now: int) -> None:
-        """A weight for proposals from `next_proposal` on; history stays as long as an open vote may need it."""
+        """A weight for proposals from `next_proposal` on; history stays as long as an open vote may need it. The fourth place
+        is a removal's, which is never refused."""
         w, s, t = self.weights, self.since, self.changed_at
+
+        def spent(place: int) -> bool:
+            return w[place] == 0 or now - t[place - 1] > MAX_VOTING_PERIOD
+
         if open_proposals == 0:
-            self.weights, self.since, self.changed_at = (
-                (weight, 0, 0),
-                (next_proposal, next_proposal, next_proposal),
-                (now, now, now),
-            )
-        elif s[0] == next_proposal:
-            self.weights, self.changed_at = (weight, w[1], w[2]), (now, t[1], t[2])
-        elif w[2] == 0 or now - t[1] > MAX_VOTING_PERIOD:
-            self.weights = (weight, w[0], w[1])
-            self.since = (next_proposal, s[0], s[1])
-            self.changed_at = (now, t[0], t[1])
-        else:
+            self.weights, self.since, self.changed_at = (weight, 0, 0, 0), _four(next_proposal), _four(now)
+            return
+        unseen = s[0] == next_proposal
+        if weight and not (spent(3) and (unseen or spent(2))):
             raise Refused("WeightChangeLimit")
+        if unseen:
+            self.weights, self.changed_at = (weight, *w[1:]), (now, *t[1:])
+        else:
+            self.weights, self.since, self.changed_at = (weight, *w[:3]), (next_proposal, *s[:3]), (now, *t[:3])
+        if weight:
+            self.weights = (*self.weights[:3], 0)
 
 
 @dataclass(slots=True)
@@ -137,11 +148,27 @@ class Proposal:
     def tally(self) -> Tally:
         return Tally(self.sides["for"], self.sides["against"], self.sides["abstain"], self.total_weight)
 
+    @property
+    def rejection_acts(self) -> bool:
+        """Whether a rejection by a quorum has an effect of its own."""
+        return self.kind == "emergency_ratification"
+
+    @property
+    def awaits_enactment(self) -> bool:
+        """Whether the vote has decided something that is not carried out yet."""
+        if self.status == "accepted":
+            return True
+        return self.status == "rejected" and self.rejection_acts and self.tally.quorum_reached(self.quorum_bp)
+
+    def lapsed(self, now: int) -> bool:
+        """Whether it is too late to carry out what was decided."""
+        return now >= self.ends_at + ENACTMENT_PERIOD
+
     def take_effect(self, now: int) -> None:
-        """Marks an accepted proposal as carried out, in its time."""
-        if self.status != "accepted":
+        """Marks a proposal as carried out, in its time."""
+        if not self.awaits_enactment:
             raise Refused("ProposalNotAccepted")
-        if now >= self.ends_at + ENACTMENT_PERIOD:
+        if self.lapsed(now):
             raise Refused("ProposalLapsed")
         self.status = "enacted"
 
@@ -178,10 +205,16 @@ class Emergency:
     issuer: str
     issued_at: int
     expires_at: int
+    open_to: int
     status: str = "active"
 
     def in_effect(self, now: int) -> bool:
         return self.status != "ended" and now < self.expires_at
+
+    @property
+    def content(self) -> str:
+        """What a proposal to ratify it names."""
+        return emergency_content(self.index, self.target if self.kind == "revoke_agent" else None)
 
 
 @dataclass(slots=True)
@@ -194,9 +227,9 @@ class Anchor:
     count: int = 0
 
 
-def emergency_content(index: int) -> str:
-    """What a proposal to ratify that emergency action names."""
-    return f"emergency {index}"
+def emergency_content(index: int, agent: str | None = None) -> str:
+    """What a proposal to ratify that emergency action names: its account, which for a revocation is its agent's."""
+    return f"emergency {index}" if agent is None else f"revocation {agent}"
 
 
 @dataclass(slots=True)
@@ -212,6 +245,7 @@ class Governance:
     constitution_version: int = 1
     ratified: bool = False
     frozen_until: int = 0
+    parameters_open_to: int = 0
     offers: dict[str, str] = field(default_factory=dict[str, str])
     principles: list[Principle] = field(default_factory=list["Principle"])
     emergencies: list[Emergency | None] = field(default_factory=list["Emergency | None"])
@@ -289,6 +323,7 @@ class Governance:
         if not 1 <= rules.quorum_bp <= BASIS_POINTS:
             raise Refused("InvalidQuorum")
         with self._authorized(by, proposal, "parameters", ("set_parameters", repr(rules)), now):
+            self.parameters_open_to = _claimed(proposal, self.parameters_open_to)
             self.rules = rules
 
     def register_member(self, by: str, wallet: str, weight: int, now: int, proposal: int | None = None) -> None:
@@ -302,27 +337,36 @@ class Governance:
                 if len(self.members) >= MAX_MEMBERS:
                     raise Refused("TooManyMembers")
                 count = len(self.proposals)
-                self.members[wallet] = Member(len(self.members), (weight, 0, 0), (count, count, count), (now, now, now))
-            elif member.weight:
+                self.members[wallet] = Member(
+                    len(self.members), (weight, 0, 0, 0), _four(count), _four(now), _claimed(proposal, 0)
+                )
+                return
+            open_to = _claimed(proposal, member.open_to)
+            if member.weight:
                 raise Refused("AlreadyAMember")
-            else:
-                self._set(member, weight, now)
+            self._set(member, weight, open_to, now)
 
     def set_weight(self, by: str, wallet: str, weight: int, now: int, proposal: int | None = None) -> None:
         if weight == 0:
             raise Refused("InvalidWeight")
         with self._authorized(by, proposal, "membership", ("set_weight", wallet, weight), now):
-            member = self._active(wallet)
+            member = self._member(wallet)
+            open_to = _claimed(proposal, member.open_to)
+            if member.weight == 0:
+                raise Refused("MemberNotActive")
             if self.total_weight - member.weight + weight > MAX_WEIGHT:
                 raise Refused("WeightOverflow")
-            self._set(member, weight, now)
+            self._set(member, weight, open_to, now)
 
     def remove_member(self, by: str, wallet: str, now: int, proposal: int | None = None) -> None:
         with self._authorized(by, proposal, "membership", ("remove_member", wallet), now):
-            member = self._active(wallet)
+            member = self._member(wallet)
+            open_to = _claimed(proposal, member.open_to)
+            if member.weight == 0:
+                raise Refused("MemberNotActive")
             if self.ratified and sum(1 for m in self.members.values() if m.weight) == 1:
                 raise Refused("LastMember")
-            self._set(member, 0, now)
+            self._set(member, 0, open_to, now)
 
     def ratify(self, by: str, constitution: str | None = None) -> None:
         """`constitution`: the text that is meant; None for the one that stands."""
@@ -372,9 +416,19 @@ class Governance:
             raise Refused("WrongOwner")  # there is no such account
         if member.weight == 0:
             raise Refused("NotAMember")
-        if not self.rules.voting_period <= voting_period <= MAX_VOTING_PERIOD:
-            raise Refused("InvalidVotingPeriod")
         rules = self.rules
+        ratifies = kind == "emergency_ratification"
+        shortest = min(rules.voting_period, RATIFICATION_PERIOD) if ratifies else rules.voting_period
+        if voting_period < shortest or voting_period > MAX_VOTING_PERIOD:
+            raise Refused("InvalidVotingPeriod")
+        if ratifies:
+            action = self._named(content)
+            if not action.in_effect(now):
+                raise Refused("EmergencyNotActive")
+            # Nothing can be carried out once the action has expired; only final votes can decide before the window ends.
+            early = voting_period == shortest and not rules.vote_change_allowed
+            if now + voting_period >= action.expires_at and not early:
+                raise Refused("InvalidVotingPeriod")
         self.proposals.append(
             Proposal(
                 index=len(self.proposals),
@@ -423,26 +477,32 @@ class Governance:
         elif proposal.vote_change_allowed:
             standing = Standing.OPEN
         else:
-            standing = proposal.tally.decided(proposal.threshold_bp, proposal.quorum_bp)
+            standing = proposal.tally.decided(
+                proposal.threshold_bp, proposal.quorum_bp, rejection_acts=proposal.rejection_acts
+            )
         if standing is Standing.OPEN:
             raise Refused("VotingPeriodNotEnded")
         proposal.status = standing.value
         return proposal.status
 
-    def cancel(self, by: str, index: int) -> None:
+    def cancel(self, by: str, index: int, now: int) -> None:
+        """Takes a proposal back before anybody has voted on it."""
         proposal = self.proposal(index)
         if proposal.proposer != by:
             raise Refused("Unauthorized")
         if proposal.status != "active":
             raise Refused("ProposalNotActive")
+        if now >= proposal.ends_at:
+            raise Refused("VotingPeriodEnded")
+        if proposal.tally.cast != 0:
+            raise Refused("VotingHasBegun")
         proposal.status = "cancelled"
 
     def close_proposal(self, by: str, index: int, now: int) -> None:
         proposal = self.proposal(index)
         if proposal.proposer != by:
             raise Refused("Unauthorized")
-        lapsed = proposal.status == "accepted" and now >= proposal.ends_at + ENACTMENT_PERIOD
-        if proposal.status in ("active", "accepted") and not lapsed:
+        if proposal.status == "active" or (proposal.awaits_enactment and not proposal.lapsed(now)):
             raise Refused("ProposalNotClosable")
         self.proposals[index] = None
 
@@ -506,9 +566,10 @@ class Governance:
             raise Refused("InvalidExpiry")
         if by != self.emergency:
             raise Refused("UnauthorizedEmergencyAction")
-        action = Emergency(len(self.emergencies), kind, target, by, now, now + duration)
-        if now < self._held_until(action):
-            raise Refused("EmergencyAlreadyActive")
+        action = Emergency(len(self.emergencies), kind, target, by, now, now + duration, len(self.proposals))
+        _check_free(self._held_until(action), now)
+        if kind == "revoke_agent" and self._find(action.content) is not None:
+            raise Refused("AlreadyExists")  # its account is closed first
         self._hold(action, now + duration)
         self.emergencies.append(action)
         return action.index
@@ -523,28 +584,27 @@ class Governance:
         self._hold(action, now)
         action.status, action.expires_at = "ended", now
 
-    def close_emergency(self, by: str, index: int, now: int) -> None:
+    def close_emergency(self, issuer: str, index: int, now: int) -> None:
+        """Anybody may, once the cool-down is over; the rent goes back to the issuer."""
         action = self._emergency(index)
-        if action.issuer != by:
-            raise Refused("Unauthorized")
+        if action.issuer != issuer:
+            raise Refused("WrongRentRecipient")
         if action.in_effect(now):
             raise Refused("EmergencyStillActive")
+        _check_free(action.expires_at, now)
         self.emergencies[index] = None
 
     def _resolve_emergency(self, proposal: Proposal, now: int) -> None:
         """Accepted: in effect until another vote ends it. Rejected by a quorum: it ends now. Too few voters change nothing."""
         confirmed = proposal.status == "accepted"
-        rejected = proposal.status == "rejected" and proposal.tally.quorum_reached(proposal.quorum_bp)
-        if not confirmed and not rejected:
+        if not proposal.awaits_enactment:
             raise Refused("ProposalNotAccepted")
-        if now >= proposal.ends_at + ENACTMENT_PERIOD:
+        if proposal.lapsed(now):
             raise Refused("ProposalLapsed")
-        named = [i for i in range(len(self.emergencies)) if emergency_content(i) == proposal.content]
-        action = self._emergency(named[0] if named else len(self.emergencies))
-        if proposal.starts_at < action.issued_at:
-            raise Refused("ContentMismatch")  # nobody can vote on an action that nobody has taken yet
+        action = self._named(proposal.content)
         if not action.in_effect(now):
             raise Refused("EmergencyNotActive")
+        action.open_to = _claimed(proposal.index, action.open_to)
         proposal.status = "enacted"
         until = FOR_EVER if confirmed else now
         self._hold(action, until)
@@ -556,13 +616,25 @@ class Governance:
             raise Refused("WrongOwner")
         return found
 
+    def _find(self, content: str) -> Emergency | None:
+        return next((action for action in self.emergencies if action is not None and action.content == content), None)
+
+    def _named(self, content: str) -> Emergency:
+        found = self._find(content)
+        if found is None:
+            raise Refused("WrongOwner")
+        return found
+
     def _held_until(self, action: Emergency) -> int:
-        """Until when the action's target is held already; any number of actions may revoke one agent."""
+        """Until when the action's target is held already, or was held last; 0 for never."""
         if action.kind == "suspend_policy":
             if action.target not in self.policies:
                 raise Refused("WrongOwner")
             return self.suspended.get(action.target, 0)
-        return self.frozen_until if action.kind == "freeze_activation" else 0
+        if action.kind == "freeze_activation":
+            return self.frozen_until
+        last = self._find(action.content)
+        return last.expires_at if last is not None else 0
 
     def _hold(self, action: Emergency, until: int) -> None:
         """Writes the effect down where the other actions look for it."""
@@ -627,17 +699,37 @@ class Governance:
         principle.updated_at = now
         principle.constitution_version = self.constitution_version
 
-    def _active(self, wallet: str) -> Member:
+    def _member(self, wallet: str) -> Member:
         member = self.members.get(wallet)
         if member is None:
             raise Refused("WrongOwner")
-        if member.weight == 0:
-            raise Refused("MemberNotActive")
         return member
 
-    def _set(self, member: Member, weight: int, now: int) -> None:
+    def _set(self, member: Member, weight: int, open_to: int, now: int) -> None:
         count = len(self.proposals)
         member.set_weight(weight, next_proposal=count, open_proposals=self.open_proposals, now=now)
+        member.open_to = open_to
+
+
+def _check_free(held_until: int, now: int) -> None:
+    """Whether a target that was held until then can be held anew."""
+    if now < held_until:
+        raise Refused("EmergencyAlreadyActive")
+    if held_until and now < held_until + COOL_DOWN:
+        raise Refused("EmergencyCoolingDown")
+
+
+def _four(value: int) -> tuple[int, int, int, int]:
+    return value, value, value, value
+
+
+def _claimed(proposal: int | None, open_to: int) -> int:
+    """From which proposal on the subject may be changed once this one (None: the council, in the bootstrap) has."""
+    if proposal is None:
+        return open_to
+    if proposal < open_to:
+        raise Refused("ProposalOutdated")
+    return proposal + 1
 
 
 def _check_title(title: str) -> None:

@@ -106,7 +106,37 @@ def test_a_threshold_that_rounds_down_is_noticed(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_early_decision_that_forgets_the_remaining_weight_is_noticed(monkeypatch: pytest.MonkeyPatch):
-    assert _noticed(monkeypatch, "decided", model.Tally.outcome, model.Tally)
+    def decided(self: model.Tally, threshold_bp: int, quorum_bp: int, **_: bool) -> model.Standing:
+        return self.outcome(threshold_bp, quorum_bp)
+
+    assert _noticed(monkeypatch, "decided", decided, model.Tally)
+
+
+def test_an_early_rejection_whose_quorum_may_still_come_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    right = model.Tally.decided
+
+    def decided(self: model.Tally, threshold_bp: int, quorum_bp: int, **_: bool) -> model.Standing:
+        return right(self, threshold_bp, quorum_bp, rejection_acts=False)
+
+    assert _noticed(monkeypatch, "decided", decided, model.Tally)
+
+
+@pytest.mark.slow
+def test_a_proposer_who_can_void_what_was_voted_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    def cancel(self: model.Governance, by: str, index: int, now: int) -> None:
+        self.proposal(index).status = "cancelled"
+
+    with monkeypatch.context() as changed:
+        assert _noticed(changed, "cancel", cancel, model.Governance)
+
+    def close_proposal(self: model.Governance, by: str, index: int, now: int) -> None:
+        if self.proposal(index).status in ("active", "accepted"):
+            raise model.Refused("ProposalNotClosable")
+        self.proposals[index] = None
+
+    monkeypatch.setattr(model.Governance, "close_proposal", close_proposal)
+    name, program = rules(3)[-1]
+    assert walk(name, program).holds is False
 
 
 def test_a_ballot_that_counts_twice_is_noticed(monkeypatch: pytest.MonkeyPatch):

@@ -137,6 +137,32 @@ async def test_an_emergency_suspends_a_policy_until_it_is_ended(world):
     assert (await client.get_emergency(index)).status == "ended"
 
 
+async def test_a_revocation_is_found_by_its_number_and_taken_again_after_the_cool_down(node):
+    world = await World(node.client).found()
+    client, (ann, bob, _) = world.client, world.members
+    await client.emergency_action(world.emergency, "freeze_activation", None, A, 60)
+    index = await client.emergency_action(world.emergency, "revoke_agent", E, A, 72 * 3600)
+    assert (await client.get_emergency(index)).target == E
+    content = client.emergency_ratification_hash(index, E)
+    proposed = await client.propose(ann, "emergency_ratification", content)
+    for member in (ann, bob):
+        await client.vote(member, proposed.index, "against")
+    assert (await client.finalize(world.council, proposed.index)).status == "rejected"
+    await client.enact(world.council, proposed.index)
+    assert (await client.get_emergency(index)).status == "ended"
+    with pytest.raises(ProgramError) as refused:
+        await client.emergency_action(world.emergency, "revoke_agent", E, A, 60)
+    assert refused.value.name == "EmergencyCoolingDown"
+    node.clock.advance(72 * 3600 + 60)
+    again = await client.emergency_action(world.emergency, "revoke_agent", E, A, 60)
+    assert again == index + 1
+    assert [action.index for action in await client.list_emergencies()] == [0, again]
+    await client.end_emergency(world.emergency, again)
+    node.clock.advance(72 * 3600 + 60)
+    await client.close_emergency(ann, again)
+    assert await client.get_emergency(again) is None
+
+
 async def test_a_transaction_signed_by_a_wallet_is_taken_back(world):
     import base64
 

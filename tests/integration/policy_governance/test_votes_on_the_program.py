@@ -208,7 +208,7 @@ async def test_members_come_change_and_go_by_vote(chamber: Chamber):
     with pytest.raises(NotAMember):
         await chamber.voting.vote(before.id, NewBallot(choice="for"), mei)
     assert (await chamber.voting.state()).total_weight == 5
-    await chamber.voting.cancel(before.id, chamber.names["ines"])
+    assert (await chamber.voting.finalize(before.id, chamber.names["ines"])).status == "rejected"
     assert (await change("register", mei.id, 7)).status == "enacted", "and may come back"
     assert (await chamber.members.member(mei)).weight == 7
 

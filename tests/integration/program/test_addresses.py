@@ -7,7 +7,7 @@ from solders.instruction import AccountMeta, Instruction
 from solders.pubkey import Pubkey
 from solders.system_program import TransferParams, transfer
 
-from acgs1.ledger.instructions import Instructions
+from acgs1.ledger.instructions import EXCLUDED_AT_ONCE, Instructions
 from program.rig import DAY, IDL, SHIPPED, Rig, digest, keypair
 
 SYSVAR = Pubkey.from_string("Sysvar1nstructions1111111111111111111111111")
@@ -151,6 +151,19 @@ def test_an_index_has_one_proposal_and_only_where_everybody_looks_for_it(positio
     closed = rig.ix.close_proposal(member.pubkey(), 0)
     assert rig.send([rig.ix.cancel(member.pubkey(), 0), closed], member).ok
     assert rig.send(ix, member).error == "InvalidPda"  # an index is not used again
+
+
+def test_as_many_bumps_as_the_client_excludes_at_once_stay_within_the_budget() -> None:
+    rig = Rig()
+    least = 255 - EXCLUDED_AT_ONCE
+
+    def bump(key: bytes) -> int:
+        return Pubkey.find_program_address([b"proposal", key], rig.program)[1]
+
+    seeds = next(key for n in range(10**6) if bump(key := n.to_bytes(8, "little")) <= least)
+    outcome = rig.must(rig.ix.exclude_bumps(b"proposal" + seeds, least + 1))
+    assert outcome.events == [("BumpsExcluded", {"lowest": least + 1})]
+    assert outcome.units <= BUDGET
 
 
 def test_the_worst_of_256_proposals_stays_within_the_budget() -> None:

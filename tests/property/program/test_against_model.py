@@ -14,14 +14,17 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from solders.pubkey import Pubkey
 
 from acgs1.ledger import model
 from acgs1.ledger.errors import snake_case
 from acgs1.ledger.instructions import Parameters, content_hash
 from acgs1.ledger.model import (
+    COOL_DOWN,
     MAX_EMERGENCY,
     MAX_VOTING_PERIOD,
     MAX_WEIGHT,
+    RATIFICATION_PERIOD,
     Governance,
     Refused,
     Rules,
@@ -81,6 +84,7 @@ class Ledger(RuleBasedStateMachine):
         self.rig.initialize(Parameters(DAY, threshold, quorum, change), "a")
         self.model = Governance("council", "verifier", Rules(DAY, threshold, quorum, change), constitution="a")
         self.changes: dict[int, tuple] = {}
+        self.taken: dict[int, tuple[str, str | None]] = {}  # kind and target of each emergency action
         self.change("council", ("add_principle", "a", "b", "No harm"), None)
         for name in NAMES[:3]:
             self.change("council", ("register_member", name, 2), None)
@@ -222,21 +226,31 @@ class Ledger(RuleBasedStateMachine):
             who,
         )
 
-    @rule(who=WHO, number=st.integers(0, 3))
-    def propose_ratification(self, who: str, number: int) -> None:
-        self.propose_ratification_once(who, number)
+    @rule(who=WHO, number=st.integers(0, 3), more=st.sampled_from([0, 0, -1, 3600, MAX_EMERGENCY, MAX_VOTING_PERIOD]))
+    def propose_ratification(self, who: str, number: int, more: int) -> None:
+        self.propose_ratification_once(who, number, more)
 
-    def propose_ratification_once(self, who: str, number: int) -> bool:
-        period = self.model.rules.voting_period
-        content = bytes(self.rig.at.emergency(number)).hex()
+    def propose_ratification_once(self, who: str, number: int, more: int = 0) -> bool:
+        period = min(self.model.rules.voting_period, RATIFICATION_PERIOD) + more
+        agent = self.agent(number)
+        content = bytes(self.account_of(number)).hex()
         return self.both(
             "propose",
             lambda: self.model.propose(
-                who, "emergency_ratification", emergency_content(number), None, period, self.rig.now
+                who, "emergency_ratification", emergency_content(number, agent), None, period, self.rig.now
             ),
             self.rig.ix.propose(self.key(who), self.index, "emergency_ratification", content, None, period),
             who,
         )
+
+    def agent(self, number: int) -> str | None:
+        """The agent that the action revokes, or revoked before its account was closed."""
+        kind, target = self.taken.get(number, ("", None))
+        return target if kind == "revoke_agent" else None
+
+    def account_of(self, number: int) -> Pubkey:
+        agent = self.agent(number)
+        return self.rig.at.emergency(number, agent and digest(agent))
 
     def vote_on(self, who: str, index: int, choice: str) -> None:
         self.both(
@@ -276,10 +290,17 @@ class Ledger(RuleBasedStateMachine):
         self.finalize_one(self.a_proposal(data))
 
     @precondition(lambda self: bool(self.model.proposals))
-    @rule(who=WHO, data=st.data())
-    def cancel(self, who: str, data: st.DataObject) -> None:
+    @rule(who=st.one_of(st.none(), WHO), data=st.data())
+    def cancel(self, who: str | None, data: st.DataObject) -> None:
         index = self.a_proposal(data)
-        self.both("cancel", lambda: self.model.cancel(who, index), self.rig.ix.cancel(self.key(who), index), who)
+        proposal = self.model.proposals[index] if index < self.index else None
+        by = who or (proposal.proposer if proposal else NAMES[0])
+        self.both(
+            "cancel",
+            lambda: self.model.cancel(by, index, self.rig.now),
+            self.rig.ix.cancel(self.key(by), index),
+            by,
+        )
 
     @precondition(lambda self: bool(self.model.proposals))
     @rule(who=st.one_of(st.none(), WHO), data=st.data())
@@ -325,11 +346,11 @@ class Ledger(RuleBasedStateMachine):
             policy = self.rig.at.policy(digest(proposal.content))
             attestation = self.rig.at.attestation(digest(proposal.certificate or ""))
         elif proposal is not None and proposal.kind == "emergency_ratification":
-            number = next(n for n in range(4) if emergency_content(n) == proposal.content)
-            emergency = self.rig.at.emergency(number)
-            action = self.model.emergencies[number] if number < len(self.model.emergencies) else None
-            if action is not None and action.kind == "suspend_policy":
-                policy = self.rig.at.policy(digest(action.target))
+            number = next(n for n in range(4) if emergency_content(n, self.agent(n)) == proposal.content)
+            emergency = self.account_of(number)
+            kind, target = self.taken.get(number, ("", None))
+            if kind == "suspend_policy" and self.model.emergencies[number] is not None:
+                policy = self.rig.at.policy(digest(target or ""))
         ix = self.rig.ix.enact(
             self.rig.payer.pubkey(), index, policy=policy, attestation=attestation, emergency=emergency
         )
@@ -367,12 +388,14 @@ class Ledger(RuleBasedStateMachine):
         index, target = len(self.model.emergencies), None if kind == "freeze_activation" else text
         if index >= 4:
             return
-        self.both(
+        done = self.both(
             f"emergency_action {kind}",
             lambda: self.model.emergency_action(by, kind, target, duration, self.rig.now),
             self.rig.ix.emergency_action(self.key(by), index, kind, target and digest(target), digest("why"), duration),
             by,
         )
+        if done:
+            self.taken[index] = (kind, target)
 
     @rule(other=st.one_of(st.none(), st.none(), ANYBODY), number=st.integers(0, 3))
     def end_emergency(self, other: str | None, number: int) -> None:
@@ -383,21 +406,31 @@ class Ledger(RuleBasedStateMachine):
         self.both(
             "end_emergency",
             lambda: self.model.end_emergency(by, number, self.rig.now),
-            self.rig.ix.end_emergency(self.key(by), number, policy),
+            self.rig.ix.end_emergency(self.key(by), number, policy, self.revoked(number)),
             by,
         )
 
-    @rule(other=st.one_of(st.none(), st.none(), ANYBODY), number=st.integers(0, 3), late=st.booleans())
-    def close_emergency(self, other: str | None, number: int, late: bool) -> None:
+    def revoked(self, number: int) -> str | None:
+        """The hash of the agent at whose address the action stands; None where it stands at its number's, or nowhere any more."""
+        agent = self.agent(number)
+        standing = number < len(self.model.emergencies) and self.model.emergencies[number] is not None
+        return digest(agent) if agent is not None and standing else None
+
+    @rule(
+        other=st.one_of(st.none(), st.none(), ANYBODY),
+        number=st.integers(0, 3),
+        late=st.sampled_from(["", "over", "almost", "forgotten"]),
+    )
+    def close_emergency(self, other: str | None, number: int, late: str) -> None:
         action = self.model.emergencies[number] if number < len(self.model.emergencies) else None
-        if late and action is not None and action.status == "active":
-            self.rig.set_time(max(self.rig.now, action.expires_at))
-        by = other or (action.issuer if action else self.model.emergency)
+        if late and action is not None and action.status != "confirmed":
+            cooled = {"over": 0, "almost": COOL_DOWN - 1, "forgotten": COOL_DOWN}
+            self.rig.set_time(max(self.rig.now, action.expires_at + cooled[late]))
+        issuer = other or (action.issuer if action else self.model.emergency)
         self.both(
             "close_emergency",
-            lambda: self.model.close_emergency(by, number, self.rig.now),
-            self.rig.ix.close_emergency(self.key(by), number),
-            by,
+            lambda: self.model.close_emergency(issuer, number, self.rig.now),
+            self.rig.ix.close_emergency(self.key(issuer), number, self.revoked(number)),
         )
 
     @precondition(lambda self: self.model.ratified and any(self.model.emergencies))
@@ -467,6 +500,7 @@ class Ledger(RuleBasedStateMachine):
                 "proposal_count": len(m.proposals),
                 "open_proposals": m.open_proposals,
                 "emergency_count": len(m.emergencies),
+                "parameters_open_to": m.parameters_open_to,
                 "constitution_version": m.constitution_version,
                 "member_slots": len(m.members),
                 "active_members": sum(1 for x in m.members.values() if x.weight),
@@ -502,6 +536,7 @@ class Ledger(RuleBasedStateMachine):
                 "weights": list(member.weights),
                 "since": list(member.since),
                 "changed_at": list(member.changed_at),
+                "open_to": member.open_to,
                 "slot": member.slot,
                 "active": member.weight > 0,
             }
@@ -523,10 +558,11 @@ class Ledger(RuleBasedStateMachine):
             }
         for action in m.emergencies:
             if action is not None:
-                state[rig.at.emergency(action.index)] = {
+                state[self.account_of(action.index)] = {
                     "index": action.index,
                     "issued_at": action.issued_at,
                     "expires_at": action.expires_at,
+                    "open_to": action.open_to,
                     "target": nobody if action.target is None else bytes.fromhex(digest(action.target)),
                     "issuer": bytes(self.key(action.issuer)),
                     "kind": action.kind,
@@ -627,6 +663,9 @@ def walk() -> None:
                 ("set_parameters", Rules(DAY, 5_001, 1, False)),
             )
         ),
+        *(lambda w=w: m.propose_change(NAMES[0], ("set_weight", NAMES[1], w)) for w in (3, 2)),
+        *(lambda back=back: m.all_vote(Fixed(m.index - back), "for") for back in (2, 1)),
+        *(lambda back=back: m.carry_out(Fixed(m.index - back), None) for back in (1, 2)),
         lambda: m.policy_by_vote("a", False),
         lambda: m.policy_by_vote("b", True),
         lambda: m.attest(None, "c", "c", False),
@@ -635,23 +674,43 @@ def walk() -> None:
         lambda: m.all_vote(Fixed(m.index - 1), "for"),
         lambda: m.enact(Fixed(m.index - 1)),
         lambda: m.propose(NAMES[0], "policy", "a", DAY),
-        lambda: m.vote(NAMES[1], Fixed(m.index - 1), "abstain"),
-        lambda: m.cancel(NAMES[0], Fixed(m.index - 1)),
+        lambda: m.cancel(NAMES[1], Fixed(m.index - 1)),
+        lambda: m.cancel(None, Fixed(m.index - 1)),
         lambda: m.close(None, Fixed(m.index - 1)),
+        lambda: m.propose(NAMES[0], "policy", "a", DAY),
+        lambda: m.vote(NAMES[1], Fixed(m.index - 1), "abstain"),
+        lambda: m.cancel(None, Fixed(m.index - 1)),
         lambda: m.emergency_action(None, "suspend_policy", "a", MAX_EMERGENCY),
         lambda: m.emergency_action(None, "suspend_policy", "a", DAY),
+        lambda: m.propose_ratification(NAMES[0], 0, MAX_EMERGENCY - RATIFICATION_PERIOD),
         lambda: m.vote_on_emergency(Fixed(0), "for"),
         lambda: m.end_emergency(None, 0),
         lambda: m.wait(MAX_VOTING_PERIOD),
-        lambda: m.close_emergency(None, 0, False),
+        lambda: m.close_emergency(None, 0, ""),
         lambda: m.vote_on_emergency(Fixed(0), "against"),
-        lambda: m.close_emergency(None, 0, False),
+        lambda: m.emergency_action(None, "suspend_policy", "a", DAY),
+        lambda: m.propose_ratification(NAMES[0], 0, 0),
+        lambda: m.close_emergency(None, 0, ""),
+        lambda: m.close_emergency(None, 0, "forgotten"),
         lambda: m.emergency_action(None, "freeze_activation", "a", DAY),
         lambda: m.policy_by_vote("a", False),
         lambda: m.end_emergency(None, 1),
         lambda: m.enact(Fixed(m.index - 1)),
+        lambda: m.emergency_action(None, "freeze_activation", "a", DAY),
+        lambda: m.emergency_action(None, "revoke_agent", "a", MAX_EMERGENCY),
         lambda: m.emergency_action(None, "revoke_agent", "a", 1),
-        lambda: m.close_emergency(None, 2, True),
+        lambda: m.propose_ratification(NAMES[0], 2, 0),
+        lambda: m.end_emergency(None, 2),
+        lambda: m.emergency_action(None, "revoke_agent", "a", 1),
+        lambda: m.propose_ratification(NAMES[0], 2, -3600),
+        lambda: m.close_emergency(None, 2, "almost"),
+        lambda: m.wait(1),
+        lambda: m.emergency_action(None, "revoke_agent", "a", 1),
+        lambda: m.close_emergency("verifier", 2, ""),
+        lambda: m.close_emergency(None, 2, "forgotten"),
+        lambda: m.emergency_action(None, "revoke_agent", "a", MAX_EMERGENCY),
+        lambda: m.enact(Fixed(m.index - 1)),
+        lambda: m.vote_on_emergency(Fixed(3), "for"),
         lambda: m.anchor_root(None, 5, "a"),
         lambda: m.anchor_root(None, 0, "a"),
         *(lambda role=role: m.offer(role, None, NAMES[2]) for role in ROLES),
@@ -676,7 +735,12 @@ def test_a_walk_through_every_instruction_agrees_too() -> None:
     assert Ledger.reached >= {
         "enact policy: StaleAttestation", "enact policy: ActivationFrozen", "emergency_action suspend_policy: EmergencyAlreadyActive",
         "end_emergency: EmergencyNotActive", "close_emergency: EmergencyStillActive", "anchor_root: AnchorNotGrowing",
-        "accept_authority: NoOffer", "offer_authority: Unauthorized", "set_weight: ProposalNotAccepted",
+        "accept_authority: NoOffer", "cancel: VotingHasBegun",
+        "set_weight: ProposalOutdated", "propose: InvalidVotingPeriod", "propose: EmergencyNotActive",
+        "emergency_action suspend_policy: EmergencyCoolingDown", "emergency_action freeze_activation: EmergencyCoolingDown",
+        "emergency_action revoke_agent: EmergencyAlreadyActive", "emergency_action revoke_agent: EmergencyCoolingDown",
+        "emergency_action revoke_agent: AlreadyExists", "close_emergency: EmergencyCoolingDown",
+        "close_emergency: WrongRentRecipient", "offer_authority: Unauthorized", "set_weight: ProposalNotAccepted",
     }  # fmt: skip
 
 
@@ -687,7 +751,14 @@ def test_long_sequences_agree_as_well() -> None:
 
 @pytest.mark.parametrize(
     ("name", "wrong"),
-    [("MAX_EMERGENCY", 71 * 3_600), ("FOR_EVER", 2**62), ("MAX_TITLE", 63), ("MAX_VOTING_PERIOD", DAY)],
+    [
+        ("MAX_EMERGENCY", 71 * 3_600),
+        ("COOL_DOWN", 71 * 3_600),
+        ("RATIFICATION_PERIOD", 23 * 3_600),
+        ("FOR_EVER", 2**62),
+        ("MAX_TITLE", 63),
+        ("MAX_VOTING_PERIOD", DAY),
+    ],
 )
 def test_rules_that_differ_are_noticed(name: str, wrong: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, name, wrong)

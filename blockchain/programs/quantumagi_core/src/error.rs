@@ -44,7 +44,7 @@ errors! {
     BootstrapIncomplete = 6012,
     /// The proposal was not accepted
     ProposalNotAccepted = 6013,
-    /// The accepted proposal was not enacted in time
+    /// The proposal was not enacted in time
     ProposalLapsed = 6014,
     /// The proposal is of another kind than this instruction enacts
     WrongProposalKind = 6015,
@@ -58,9 +58,9 @@ errors! {
     InvalidCertificate = 6019,
     /// The activation of policies is frozen
     ActivationFrozen = 6020,
-    /// The proposal is neither finished nor lapsed
+    /// The vote is open, or its outcome may still be enacted
     ProposalNotClosable = 6021,
-    /// The voting period is shorter than the governance's own or longer than 30 days
+    /// The voting period is shorter than the shortest allowed, longer than 30 days, or does not end before the emergency action
     InvalidVotingPeriod = 6022,
     /// The threshold is from 5001 to 10000 basis points
     InvalidThreshold = 6023,
@@ -138,6 +138,12 @@ errors! {
     InvariantViolated = 6059,
     /// The instructions sysvar is needed here
     WrongInstructionsSysvar = 6060,
+    /// Somebody has voted: a proposal is taken back only before the first vote
+    VotingHasBegun = 6061,
+    /// The proposal is older than the last decision about the same subject
+    ProposalOutdated = 6062,
+    /// The last emergency action of this kind on this target ended less than 72 hours ago
+    EmergencyCoolingDown = 6063,
 }
 
 impl From<GovernanceError> for ProgramError {

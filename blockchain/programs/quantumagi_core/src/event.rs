@@ -158,6 +158,11 @@ events! {
         index: u64,
         lamports: u64,
     }
+    /// Bumps of an address were shown to give none.
+    pub struct BumpsExcluded {
+        /// The lowest of them. The instruction names the seeds, and their hash would cost as much as a bump.
+        lowest: u8,
+    }
     /// The transparency log's root was anchored.
     pub struct RootAnchored {
         tree_size: u64,

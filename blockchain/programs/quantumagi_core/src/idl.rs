@@ -202,6 +202,13 @@ fn constants() -> String {
         constant("MAX_VOTING_PERIOD", "i64", MAX_VOTING_PERIOD, "The longest voting window, in seconds."),
         constant("ENACTMENT_PERIOD", "i64", ENACTMENT_PERIOD, "Seconds after the window in which to enact."),
         constant("MAX_EMERGENCY", "i64", MAX_EMERGENCY, "The longest unconfirmed emergency action, in seconds."),
+        constant("COOL_DOWN", "i64", COOL_DOWN, "Seconds after its end in which an emergency action cannot be taken again."),
+        constant(
+            "RATIFICATION_PERIOD",
+            "i64",
+            RATIFICATION_PERIOD,
+            "The shortest window of a vote on an emergency action where the governance's own is longer, in seconds.",
+        ),
         constant("MAX_TITLE", "u8", MAX_TITLE as i64, "Bytes of a title."),
         constant("MAX_PRINCIPLES", "u16", i64::from(MAX_PRINCIPLES), "Principles ever, retired ones included."),
         constant("MAX_MEMBERS", "u32", i64::from(MAX_MEMBERS), "Members ever, removed ones included."),

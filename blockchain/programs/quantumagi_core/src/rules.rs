@@ -11,6 +11,12 @@ pub const MAX_VOTING_PERIOD: i64 = 30 * 24 * 3_600;
 pub const ENACTMENT_PERIOD: i64 = 30 * 24 * 3_600;
 /// The longest emergency action without a confirming vote, in seconds (72 hours).
 pub const MAX_EMERGENCY: i64 = 72 * 3_600;
+/// For how long after its end an emergency action cannot be taken again, in seconds (72 hours). It makes the limit one
+/// of the effect: an action that members ended, or did not confirm, is not there again at once under another number.
+pub const COOL_DOWN: i64 = 72 * 3_600;
+/// The shortest window of a vote on an emergency action where the governance's own is longer, in seconds (24 hours): it has
+/// to end before the action does.
+pub const RATIFICATION_PERIOD: i64 = 24 * 3_600;
 /// Bytes of a title.
 pub const MAX_TITLE: usize = 64;
 /// Principles that can ever be registered, retired ones included.
@@ -76,8 +82,10 @@ impl Tally {
     }
 
     /// The outcome that no remaining vote can change, given that cast votes are final; `Open` where there is none.
+    /// `rejection_acts`: a rejection by a quorum has an effect, and one without a quorum has none. Whether there is a
+    /// quorum is then part of the outcome, and one that is not reached yet may still be.
     #[inline(always)]
-    pub fn decided(&self, threshold_bp: u16, quorum_bp: u16) -> Standing {
+    pub fn decided(&self, threshold_bp: u16, quorum_bp: u16, rejection_acts: bool) -> Standing {
         let Some(remaining) = self.cast().and_then(|cast| self.total.checked_sub(cast)) else {
             return Standing::Open;
         };
@@ -87,9 +95,11 @@ impl Tally {
         else {
             return Standing::Open;
         };
-        if self.quorum_reached(quorum_bp) && Self::carries(self.votes_for, most_against, threshold_bp) {
+        // INVARIANT: a quorum that is reached stays reached.
+        let quorum = self.quorum_reached(quorum_bp);
+        if quorum && Self::carries(self.votes_for, most_against, threshold_bp) {
             Standing::Accepted
-        } else if !Self::carries(most_for, self.votes_against, threshold_bp) {
+        } else if (quorum || !rejection_acts) && !Self::carries(most_for, self.votes_against, threshold_bp) {
             Standing::Rejected
         } else {
             Standing::Open
@@ -128,37 +138,65 @@ mod tests {
         assert_eq!(tally(0, 0, 100, 100).outcome(6_000, 5_000), Standing::Rejected);
     }
 
-    #[test]
-    fn decided_is_exactly_that_no_completion_changes_the_outcome() {
-        for total in 1..=9u64 {
-            for f in 0..=total {
-                for a in 0..=(total - f) {
-                    for n in 0..=(total - f - a) {
-                        for (threshold, quorum) in [(5_001, 1), (6_000, 5_000), (6_667, 9_000), (10_000, 10_000)] {
-                            let rest = total - f - a - n;
-                            let mut seen = std::collections::HashSet::new();
-                            for df in 0..=rest {
-                                for da in 0..=(rest - df) {
-                                    for dn in 0..=(rest - df - da) {
-                                        let end = tally(f + df, a + da, n + dn, total).outcome(threshold, quorum);
-                                        seen.insert(end == Standing::Accepted);
-                                    }
-                                }
-                            }
-                            let expected = match (seen.contains(&true), seen.contains(&false)) {
-                                (true, false) => Standing::Accepted,
-                                (false, true) => Standing::Rejected,
-                                _ => Standing::Open,
-                            };
-                            assert_eq!(
-                                tally(f, a, n, total).decided(threshold, quorum),
-                                expected,
-                                "{f} {a} {n} of {total}"
-                            );
-                        }
-                    }
+    /// What a vote that ends so leads to.
+    #[derive(Debug, PartialEq, Eq, Hash)]
+    enum Effect {
+        OfAcceptance,
+        OfRejection,
+        Nothing,
+    }
+
+    fn effect(end: Tally, threshold: u16, quorum: u16, rejection_acts: bool) -> Effect {
+        match end.outcome(threshold, quorum) {
+            Standing::Accepted => Effect::OfAcceptance,
+            _ if rejection_acts && end.quorum_reached(quorum) => Effect::OfRejection,
+            _ => Effect::Nothing,
+        }
+    }
+
+    /// Every way in which the vote can end.
+    fn completions(now: Tally) -> Vec<Tally> {
+        let rest = now.total - now.cast().unwrap_or(now.total);
+        let mut found = vec![];
+        for f in 0..=rest {
+            for a in 0..=(rest - f) {
+                for n in 0..=(rest - f - a) {
+                    found.push(tally(now.votes_for + f, now.votes_against + a, now.votes_abstain + n, now.total));
                 }
             }
         }
+        found
+    }
+
+    fn every_tally(total: u64) -> Vec<Tally> {
+        completions(tally(0, 0, 0, total))
+    }
+
+    const RULES: [(u16, u16); 4] = [(5_001, 1), (6_000, 5_000), (6_667, 9_000), (10_000, 10_000)];
+
+    #[test]
+    fn decided_is_exactly_that_no_completion_changes_what_the_vote_leads_to() {
+        for now in (1..=9).flat_map(every_tally) {
+            for (threshold, quorum) in RULES {
+                for rejection_acts in [false, true] {
+                    let seen: std::collections::HashSet<_> =
+                        completions(now).into_iter().map(|end| effect(end, threshold, quorum, rejection_acts)).collect();
+                    let expected = match (seen.len(), seen.contains(&Effect::OfAcceptance)) {
+                        (1, true) => Standing::Accepted,
+                        (1, false) => Standing::Rejected,
+                        _ => Standing::Open,
+                    };
+                    assert_eq!(now.decided(threshold, quorum, rejection_acts), expected, "{now:?} {rejection_acts}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_rejection_that_acts_is_not_decided_before_its_quorum() {
+        let now = tally(0, 41, 0, 100);
+        assert_eq!(now.decided(6_000, 5_000, false), Standing::Rejected);
+        assert_eq!(now.decided(6_000, 5_000, true), Standing::Open);
+        assert_eq!(tally(0, 41, 9, 100).decided(6_000, 5_000, true), Standing::Rejected);
     }
 }

@@ -72,5 +72,5 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         reserved: [0; 3],
     };
     principles::announce(&new, governance, at);
-    new.create(principle, authority, 0, ctx.program_id)
+    new.create(principle, authority, ctx.program_id)
 }

@@ -58,7 +58,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         bump,
         reserved: [0; 3],
     }
-    .create(attestation, verifier, 0, ctx.program_id)?;
+    .create(attestation, verifier, ctx.program_id)?;
     Attested {
         certificate_hash: args.certificate_hash,
         content_hash: args.content_hash,

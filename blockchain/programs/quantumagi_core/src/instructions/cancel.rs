@@ -17,7 +17,8 @@ accounts! {
 }
 
 args! {
-    /// Takes a proposal back before its vote is finalized.
+    /// Takes a proposal back before anybody has voted on it. From the first vote on it is the members': only the vote's end
+    /// says what becomes of it.
     pub struct Args {}
 }
 
@@ -31,10 +32,18 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         if !proposal.is(ProposalStatus::Active) {
             return Err(GovernanceError::ProposalNotActive.into());
         }
+        // INVARIANT: whoever proposes cannot void what the members decide, or are about to.
+        let at = now()?;
+        if at >= proposal.ends_at {
+            return Err(GovernanceError::VotingPeriodEnded.into());
+        }
+        if proposal.tally().cast() != Some(0) {
+            return Err(GovernanceError::VotingHasBegun.into());
+        }
         proposal.status = ProposalStatus::Cancelled as u8;
         proposal.ballots_len = 0;
         proposal.invariant()?;
-        ProposalCancelled { index: proposal.index, at: now()? }.emit();
+        ProposalCancelled { index: proposal.index, at }.emit();
     }
     let governance = load_mut!(Governance, governance, ctx);
     governance.open_proposals =

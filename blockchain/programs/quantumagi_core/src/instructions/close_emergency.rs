@@ -1,4 +1,4 @@
-use super::{expect_holder, Ctx};
+use super::Ctx;
 use crate::{
     error::GovernanceError,
     event::EmergencyClosed,
@@ -9,13 +9,14 @@ use pinocchio::{AccountView, ProgramResult};
 
 accounts! {
     /// Who took the action. Gets the rent back.
-    issuer: SIGNER | WRITABLE, [];
+    issuer: WRITABLE, [];
     /// The emergency action.
-    emergency: WRITABLE, [Const(b"emergency"), Account("emergency.index", "Emergency")];
+    emergency: WRITABLE, [];
 }
 
 args! {
-    /// Closes the account of an emergency action that is over; the rent goes back to its issuer.
+    /// Closes the account of an emergency action once its cool-down is over; the rent goes back to its issuer. Anybody may:
+    /// while it stands, an agent cannot be revoked again.
     pub struct Args {}
 }
 
@@ -25,10 +26,10 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
     Args::parse(ctx.args)?;
     {
         let state = Emergency::load(emergency, ctx.program_id)?;
-        expect_holder(issuer, &state.issuer, GovernanceError::Unauthorized)?;
-        if state.in_effect(now()?) {
-            return Err(GovernanceError::EmergencyStillActive.into());
+        if &state.issuer != issuer.address() {
+            return Err(GovernanceError::WrongRentRecipient.into());
         }
+        state.check_over(now()?)?;
         EmergencyClosed { index: state.index, lamports: emergency.lamports() }.emit();
     }
     close(emergency, issuer)

@@ -15,8 +15,8 @@ accounts! {
 }
 
 args! {
-    /// Closes the account of a proposal that is enacted, rejected, cancelled or lapsed; the rent goes back to the
-    /// proposer. Its index is never used again.
+    /// Closes the account of a proposal from which nothing can follow any more: enacted, rejected without effect,
+    /// cancelled or lapsed. The rent goes back to the proposer. Its index is never used again.
     pub struct Args {}
 }
 
@@ -28,7 +28,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         let header = Proposal::load(proposal, ctx.program_id)?;
         expect_holder(proposer, &header.proposer, GovernanceError::Unauthorized)?;
         let pending = header.is(ProposalStatus::Active)
-            || header.is(ProposalStatus::Accepted) && now()? < header.lapses_at();
+            || header.awaits_enactment() && now()? < header.lapses_at();
         if pending {
             return Err(GovernanceError::ProposalNotClosable.into());
         }

@@ -6,7 +6,7 @@ use crate::{
     error::GovernanceError,
     event::EmergencyTaken,
     rules::MAX_EMERGENCY,
-    state::{new_address, Account, Emergency, EmergencyKind, EmergencyStatus, Governance},
+    state::{check_free, new_address, Account, Emergency, EmergencyKind, EmergencyStatus, Governance},
     sys::{now, Pda},
 };
 use pinocchio::{error::ProgramError, AccountView, ProgramResult};
@@ -16,8 +16,9 @@ accounts! {
     authority: SIGNER | WRITABLE, [];
     /// The governance account.
     governance: WRITABLE, [Const(b"governance")];
-    /// The emergency action, to be made at the next index.
-    emergency: WRITABLE, [Const(b"emergency"), Account("governance.emergency_count", "Governance")];
+    /// The emergency action, to be made at `["emergency", index u64 LE]` of the next index, or for a revocation at
+    /// `["emergency", target]`.
+    emergency: WRITABLE, [];
     /// The policy to suspend, if that is the action.
     policy: WRITABLE | OPTIONAL, [];
     /// The system program.
@@ -27,7 +28,8 @@ accounts! {
 }
 
 args! {
-    /// Suspends a policy, freezes activation or revokes an agent, at once and for at most 72 hours.
+    /// Suspends a policy, freezes activation or revokes an agent, at once and for at most 72 hours. Not again within 72 hours
+    /// after the last such action on the target ended, however it did.
     pub struct Args {
         /// What to do.
         kind: u8 as EmergencyKind,
@@ -59,7 +61,14 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
     expect_holder(authority, &governance.emergency, GovernanceError::UnauthorizedEmergencyAction)?;
     let index = governance.emergency_count;
     governance.emergency_count = index.checked_add(1).ok_or(ProgramError::ArithmeticOverflow)?;
-    let bump = new_address(emergency, &Pda { tag: b"emergency", key: &index.to_le_bytes() }, instructions, ctx.program_id)?;
+    let numbered = index.to_le_bytes();
+    let key: &[u8] = if kind == EmergencyKind::RevokeAgent {
+        check_last_revocation(ctx, emergency, &args.target, at)?;
+        &args.target
+    } else {
+        &numbered
+    };
+    let bump = new_address(emergency, &Pda { tag: b"emergency", key }, instructions, ctx.program_id)?;
     let new = Emergency {
         discriminator: Emergency::DISCRIMINATOR,
         index,
@@ -67,6 +76,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         expires_at,
         target: args.target,
         issuer: authority.address().clone(),
+        open_to: governance.proposal_count,
         kind: args.kind,
         status: EmergencyStatus::Active as u8,
         bump,
@@ -83,5 +93,19 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         at,
     }
     .emit();
-    new.create(emergency, authority, 0, ctx.program_id)
+    new.create(emergency, authority, ctx.program_id)
+}
+
+/// The account of the agent's last revocation says whether it may be revoked again. (Once it may, the account is closed
+/// before: that takes nobody's consent.)
+#[inline(always)]
+fn check_last_revocation(ctx: &Ctx<'_>, emergency: &AccountView, agent: &[u8; 32], at: i64) -> ProgramResult {
+    if !emergency.owned_by(ctx.program_id) {
+        return Ok(());
+    }
+    let last = Emergency::load(emergency, ctx.program_id)?;
+    if last.kind != EmergencyKind::RevokeAgent as u8 || &last.target != agent {
+        return Err(GovernanceError::InvalidPda.into());
+    }
+    check_free(last.expires_at, at)
 }

@@ -1,9 +1,9 @@
-use super::{expect_absent, expect_present, expect_system_program, Ctx};
+use super::{authorize::claim, expect_absent, expect_present, expect_system_program, Ctx};
 use crate::{
     error::GovernanceError,
     event::{ConstitutionAmended, EmergencyResolved, PolicyEnacted, ProposalEnacted},
     state::{
-        new_address, Account, Attestation, Emergency, EmergencyKind, EmergencyStatus, Governance, Policy, Proposal,
+        check_free, new_address, Account, Attestation, Emergency, EmergencyKind, EmergencyStatus, Governance, Policy, Proposal,
         ProposalKind, ProposalStatus,
     },
     sys::{now, Pda},
@@ -112,7 +112,7 @@ fn enact_policy(ctx: &Ctx<'_>, proposal: &mut Proposal, accounts: &mut Subject<'
             bump,
             reserved: [0; 3],
         }
-        .create(accounts.policy, accounts.payer, 0, ctx.program_id)?;
+        .create(accounts.policy, accounts.payer, ctx.program_id)?;
     }
     announce(proposal, at);
     PolicyEnacted {
@@ -159,23 +159,13 @@ fn resolve_emergency(ctx: &Ctx<'_>, proposal: &mut Proposal, accounts: &mut Subj
         return Err(GovernanceError::ContentMismatch.into());
     }
     let confirmed = proposal.is(ProposalStatus::Accepted);
-    if proposal.is(ProposalStatus::Rejected) {
-        if !proposal.tally().quorum_reached(proposal.quorum_bp) {
-            return Err(GovernanceError::ProposalNotAccepted.into());
-        }
-        // The rejection takes effect, under the same time limit as an acceptance.
-        proposal.status = ProposalStatus::Accepted as u8;
-    }
     proposal.take_effect(ProposalKind::EmergencyRatification, at)?;
 
     let emergency = load_mut!(Emergency, accounts.emergency, ctx);
-    // The address is known beforehand; nobody can vote on an action that nobody has taken yet.
-    if proposal.starts_at < emergency.issued_at {
-        return Err(GovernanceError::ContentMismatch.into());
-    }
     if !emergency.in_effect(at) {
         return Err(GovernanceError::EmergencyNotActive.into());
     }
+    claim(Some(proposal.index), &mut emergency.open_to)?;
     let status = if confirmed { EmergencyStatus::Confirmed } else { EmergencyStatus::Ended };
     let until = if confirmed { i64::MAX } else { at };
     apply(ctx, emergency, accounts.governance, accounts.policy, Effect { until, from: i64::MIN })?;
@@ -199,15 +189,16 @@ fn resolve_emergency(ctx: &Ctx<'_>, proposal: &mut Proposal, accounts: &mut Subj
 pub struct Effect {
     /// Until when (Unix seconds).
     pub until: i64,
-    /// Refused while another action holds the target beyond this moment; `i64::MIN` for a change to the same action.
+    /// Refused where another action holds the target at this moment or has held it lately; `i64::MIN` for a change to the same
+    /// action.
     pub from: i64,
 }
 
 impl Effect {
     #[inline(always)]
     fn write(&self, held_until: &mut i64) -> Result<(), ProgramError> {
-        if self.from != i64::MIN && self.from < *held_until {
-            return Err(GovernanceError::EmergencyAlreadyActive.into());
+        if self.from != i64::MIN {
+            check_free(*held_until, self.from)?;
         }
         *held_until = self.until;
         Ok(())

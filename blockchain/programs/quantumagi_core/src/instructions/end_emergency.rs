@@ -16,7 +16,7 @@ accounts! {
     /// The governance account.
     governance: WRITABLE, [Const(b"governance")];
     /// The emergency action.
-    emergency: WRITABLE, [Const(b"emergency"), Account("emergency.index", "Emergency")];
+    emergency: WRITABLE, [];
     /// The suspended policy, if that was the action.
     policy: WRITABLE | OPTIONAL, [];
 }

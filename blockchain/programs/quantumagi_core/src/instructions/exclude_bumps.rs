@@ -3,6 +3,7 @@ use super::{is_absent, Ctx};
 use crate::{
     digest,
     error::GovernanceError,
+    event::BumpsExcluded,
     sys::{all_on_curve, Pda},
 };
 use pinocchio::{
@@ -41,7 +42,10 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
     }
     let (args, seeds) = parse(ctx.args).ok_or(GovernanceError::InvalidArguments)?;
     match all_on_curve(seeds, args.lowest, ctx.program_id) {
-        Some(true) => Ok(()),
+        Some(true) => {
+            BumpsExcluded { lowest: args.lowest }.emit();
+            Ok(())
+        }
         Some(false) => Err(GovernanceError::InvalidPda.into()),
         None => Err(GovernanceError::InvalidArguments.into()),
     }

@@ -1,9 +1,9 @@
-use super::{Ctx};
+use super::Ctx;
 use crate::{
     error::GovernanceError,
     event::ProposalFinalized,
     rules::Standing,
-    state::{Account, Governance, Proposal, ProposalStatus},
+    state::{Account, Governance, Proposal, ProposalKind, ProposalStatus},
     sys::{now, Rent},
 };
 use pinocchio::{error::ProgramError, AccountView, ProgramResult, Resize};
@@ -18,7 +18,7 @@ accounts! {
 }
 
 args! {
-    /// Ends a vote: when its window is over, or before if no remaining vote can change the outcome. Anybody may.
+    /// Ends a vote: when its window is over, or before if no remaining vote can change what it leads to. Anybody may.
     /// The tallies stay; the ballots go and their rent returns to the proposer.
     pub struct Args {}
 }
@@ -43,7 +43,8 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         } else if proposal.vote_change_allowed != 0 {
             Standing::Open // any cast vote may still turn
         } else {
-            tally.decided(proposal.threshold_bp, proposal.quorum_bp)
+            let rejection_acts = ProposalKind::rejection_acts(proposal.kind);
+            tally.decided(proposal.threshold_bp, proposal.quorum_bp, rejection_acts)
         };
         let status = match standing {
             Standing::Open => return Err(GovernanceError::VotingPeriodNotEnded.into()),

@@ -85,6 +85,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         proposal_count: 0,
         open_proposals: 0,
         emergency_count: 0,
+        parameters_open_to: 0,
         constitution_version: 1,
         member_slots: 0,
         active_members: 0,
@@ -97,7 +98,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         bump,
         reserved: 0,
     }
-    .create_at_price(&rent, governance, payer, 0, ctx.program_id)?;
+    .create_at_price(&rent, governance, payer, ctx.program_id)?;
     LogAnchor {
         discriminator: LogAnchor::DISCRIMINATOR,
         tree_size: 0,
@@ -107,7 +108,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         bump: anchor_bump,
         reserved: [0; 7],
     }
-    .create_at_price(&rent, anchor, payer, 0, ctx.program_id)?;
+    .create_at_price(&rent, anchor, payer, ctx.program_id)?;
 
     Initialized {
         council: args.council.clone(),

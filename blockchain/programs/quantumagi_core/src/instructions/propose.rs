@@ -1,9 +1,9 @@
-use super::{expect_system_program, Ctx};
+use super::{expect_absent, expect_present, expect_system_program, Ctx};
 use crate::{
     error::GovernanceError,
     event::ProposalCreated,
-    rules::MAX_VOTING_PERIOD,
-    state::{new_address, Account, Governance, Member, Proposal, ProposalKind, ProposalStatus},
+    rules::{MAX_VOTING_PERIOD, RATIFICATION_PERIOD},
+    state::{new_address, Account, Emergency, Governance, Member, Proposal, ProposalKind, ProposalStatus},
     sys::{now, Pda},
 };
 use pinocchio::{error::ProgramError, AccountView, ProgramResult};
@@ -21,6 +21,8 @@ accounts! {
     system_program: READ, [Program("11111111111111111111111111111111")];
     /// The instructions sysvar, where `exclude_bumps` stands before this instruction.
     instructions: OPTIONAL, [Program("Sysvar1nstructions1111111111111111111111111")];
+    /// For an emergency ratification: the emergency action.
+    emergency: OPTIONAL, [];
 }
 
 args! {
@@ -32,14 +34,16 @@ args! {
         content_hash: [u8; 32],
         /// The verification certificate's hash for a policy; zeros for the other kinds.
         certificate_hash: [u8; 32],
-        /// Seconds that the vote is open: at least the governance's voting period, at most 30 days.
+        /// Seconds that the vote is open: at least the governance's voting period, at most 30 days. For an emergency
+        /// ratification 24 hours are enough, and more only where the vote ends before the action does.
         voting_period: i64,
     }
 }
 
 #[inline(never)]
 pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
-    let Accounts { proposer, governance, member, proposal, system_program, instructions } = Accounts::parse(ctx, accounts)?;
+    let Accounts { proposer, governance, member, proposal, system_program, instructions, emergency } =
+        Accounts::parse(ctx, accounts)?;
     let args = Args::parse(ctx.args)?;
     expect_system_program(system_program)?;
     let kind = ProposalKind::from_byte(args.kind).ok_or(GovernanceError::InvalidProposalKind)?;
@@ -60,11 +64,32 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         }
     }
     let voting_period = args.voting_period;
-    if voting_period < governance.voting_period || voting_period > MAX_VOTING_PERIOD {
+    let ratifies = kind == ProposalKind::EmergencyRatification;
+    let shortest =
+        if ratifies { governance.voting_period.min(RATIFICATION_PERIOD) } else { governance.voting_period };
+    if voting_period < shortest || voting_period > MAX_VOTING_PERIOD {
         return Err(GovernanceError::InvalidVotingPeriod.into());
     }
     let starts_at = now()?;
     let ends_at = starts_at.checked_add(voting_period).ok_or(ProgramError::ArithmeticOverflow)?;
+    if ratifies {
+        expect_present(emergency, ctx.program_id)?;
+        let action = Emergency::load(emergency, ctx.program_id)?;
+        if &args.content_hash != emergency.address().as_array() {
+            return Err(GovernanceError::ContentMismatch.into());
+        }
+        if !action.in_effect(starts_at) {
+            return Err(GovernanceError::EmergencyNotActive.into());
+        }
+        // Nothing can be carried out once the action has expired. Where even the shortest window does not end before, votes
+        // that are final can still decide in time.
+        let in_time = ends_at < action.expires_at || voting_period == shortest && governance.vote_change_allowed == 0;
+        if !in_time {
+            return Err(GovernanceError::InvalidVotingPeriod.into());
+        }
+    } else {
+        expect_absent(emergency, ctx.program_id)?;
+    }
 
     let index = governance.proposal_count;
     let bump = new_address(proposal, &Pda { tag: b"proposal", key: &index.to_le_bytes() }, instructions, ctx.program_id)?;
@@ -105,5 +130,5 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         ends_at,
     }
     .emit();
-    new.create(proposal, proposer, ballots_len as usize, ctx.program_id)
+    new.create(proposal, proposer, ctx.program_id)
 }

@@ -1,4 +1,7 @@
-use super::{authorize::authorize, expect_system_program, Ctx};
+use super::{
+    authorize::{authorize, claim},
+    expect_system_program, Ctx,
+};
 use crate::{
     error::GovernanceError,
     event::MemberChanged,
@@ -48,7 +51,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
     }
     let at = now()?;
     let governance = load_mut!(Governance, governance, ctx);
-    authorize(ctx, governance, authority, proposal, ProposalKind::Membership, at)?;
+    let mandate = authorize(ctx, governance, authority, proposal, ProposalKind::Membership, at)?;
 
     governance.total_weight =
         governance.total_weight.checked_add(weight).ok_or(GovernanceError::WeightOverflow)?;
@@ -59,6 +62,7 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         if member.wallet != args.wallet {
             return Err(GovernanceError::InvalidPda.into());
         }
+        claim(mandate, &mut member.open_to)?;
         if member.active != 0 {
             return Err(GovernanceError::AlreadyAMember.into());
         }
@@ -74,18 +78,21 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
         let bump = new_address(member, &Pda { tag: b"member", key: args.wallet.as_array() }, instructions, ctx.program_id)?;
         governance.member_slots = slot.checked_add(1).ok_or(ProgramError::ArithmeticOverflow)?;
         governance.invariant()?;
+        let mut open_to = 0;
+        claim(mandate, &mut open_to)?;
         Member {
             discriminator: Member::DISCRIMINATOR,
             wallet: args.wallet.clone(),
-            weights: [weight, 0, 0],
-            since: [governance.proposal_count; 3],
-            changed_at: [at; 3],
+            weights: [weight, 0, 0, 0],
+            since: [governance.proposal_count; 4],
+            changed_at: [at; 4],
+            open_to,
             slot,
             active: 1,
             bump,
             reserved: [0; 2],
         }
-        .create(member, authority, 0, ctx.program_id)?;
+        .create(member, authority, ctx.program_id)?;
     }
     MemberChanged {
         wallet: args.wallet.clone(),

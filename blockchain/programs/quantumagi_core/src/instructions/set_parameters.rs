@@ -1,4 +1,7 @@
-use super::{authorize::authorize, Ctx};
+use super::{
+    authorize::{authorize, claim},
+    Ctx,
+};
 use crate::{
     error::GovernanceError,
     event::ParametersChanged,
@@ -41,8 +44,9 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
     Governance::check_parameters(args.voting_period, args.threshold_bp, args.quorum_bp)?;
     let at = now()?;
     let governance = load_mut!(Governance, governance, ctx);
-    authorize(ctx, governance, authority, proposal, ProposalKind::Parameters, at)?;
+    let mandate = authorize(ctx, governance, authority, proposal, ProposalKind::Parameters, at)?;
 
+    claim(mandate, &mut governance.parameters_open_to)?;
     governance.voting_period = args.voting_period;
     governance.threshold_bp = args.threshold_bp;
     governance.quorum_bp = args.quorum_bp;

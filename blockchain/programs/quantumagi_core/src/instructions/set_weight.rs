@@ -1,4 +1,7 @@
-use super::{authorize::authorize, Ctx};
+use super::{
+    authorize::{authorize, claim},
+    Ctx,
+};
 use crate::{
     error::GovernanceError,
     event::MemberChanged,
@@ -39,12 +42,13 @@ pub fn process(ctx: &Ctx<'_>, accounts: &mut [AccountView]) -> ProgramResult {
     }
     let at = now()?;
     let governance = load_mut!(Governance, governance, ctx);
-    authorize(ctx, governance, authority, proposal, ProposalKind::Membership, at)?;
+    let mandate = authorize(ctx, governance, authority, proposal, ProposalKind::Membership, at)?;
 
     let member = load_mut!(Member, member, ctx);
     if member.wallet != args.wallet {
         return Err(GovernanceError::InvalidPda.into());
     }
+    claim(mandate, &mut member.open_to)?;
     if member.active == 0 {
         return Err(GovernanceError::MemberNotActive.into());
     }

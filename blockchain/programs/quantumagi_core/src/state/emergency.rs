@@ -1,5 +1,5 @@
 use super::{field_bytes, holds, Account};
-use crate::sys::Pda;
+use crate::{error::GovernanceError, rules::COOL_DOWN, sys::Pda};
 use pinocchio::{error::ProgramError, Address};
 
 byte_enum! {
@@ -27,7 +27,9 @@ byte_enum! {
 }
 
 account! {
-    /// A measure that takes effect without a vote, for at most 72 hours unless a vote confirms it.
+    /// A measure that takes effect without a vote, for at most 72 hours unless a vote confirms it. Its account stays until the
+    /// cool-down after its end is over; that of a revocation stands at an address named by the agent, so that there is one
+    /// for each agent, and keeps the cool-down as well.
     pub struct Emergency {
         /// Its number, from 0.
         index: u64,
@@ -39,6 +41,8 @@ account! {
         target: [u8; 32],
         /// Who took it and paid its rent.
         issuer: Address,
+        /// Proposals from this index on may decide about it: at first the next one, then one more than the last that did.
+        open_to: u64,
         /// What it does.
         kind: u8 as EmergencyKind,
         /// Where it stands.
@@ -50,11 +54,32 @@ account! {
     }
 }
 
+/// Checks that a target that was held until `held_until` (0: never) can be held anew.
+#[inline(always)]
+pub fn check_free(held_until: i64, now: i64) -> Result<(), ProgramError> {
+    if now < held_until {
+        Err(GovernanceError::EmergencyAlreadyActive.into())
+    } else if held_until != 0 && now < held_until.saturating_add(COOL_DOWN) {
+        Err(GovernanceError::EmergencyCoolingDown.into())
+    } else {
+        Ok(())
+    }
+}
+
 impl Emergency {
     /// Whether it has effect at `now`.
     #[inline(always)]
     pub fn in_effect(&self, now: i64) -> bool {
         self.status != EmergencyStatus::Ended as u8 && now < self.expires_at
+    }
+
+    /// Checks that the action can be forgotten: it is over, and so is its cool-down.
+    #[inline(always)]
+    pub fn check_over(&self, now: i64) -> Result<(), ProgramError> {
+        if self.in_effect(now) {
+            return Err(GovernanceError::EmergencyStillActive.into());
+        }
+        check_free(self.expires_at, now)
     }
 }
 
@@ -64,7 +89,10 @@ unsafe impl Account for Emergency {
 
     #[inline(always)]
     fn pda(&self) -> Pda<'_> {
-        Pda { tag: b"emergency", key: field_bytes!(self.index, 8) }
+        // The two kinds of keys differ in length, so no agent names an index's address.
+        let key: &[u8] =
+            if self.kind == EmergencyKind::RevokeAgent as u8 { &self.target } else { field_bytes!(self.index, 8) };
+        Pda { tag: b"emergency", key }
     }
 
     #[inline(always)]

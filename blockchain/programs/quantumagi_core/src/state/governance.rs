@@ -53,6 +53,8 @@ account! {
         open_proposals: u64,
         /// Emergency actions ever taken; the index of the next.
         emergency_count: u64,
+        /// Proposals from this index on may change the parameters: one more than the last that did.
+        parameters_open_to: u64,
         /// Counts amendments of the constitution, from 1.
         constitution_version: u32,
         /// Ballot slots ever given out.

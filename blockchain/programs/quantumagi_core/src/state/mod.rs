@@ -23,7 +23,7 @@ mod principle;
 mod proposal;
 
 pub use attestation::Attestation;
-pub use emergency::{Emergency, EmergencyKind, EmergencyStatus};
+pub use emergency::{check_free, Emergency, EmergencyKind, EmergencyStatus};
 pub use governance::{Governance, Role};
 pub use log_anchor::LogAnchor;
 pub use member::Member;
@@ -39,14 +39,17 @@ pub use proposal::{Choice, Proposal, ProposalKind, ProposalStatus};
 pub unsafe trait Account: Sized {
     /// The first eight bytes of each account of this type.
     const TAG: [u8; 8];
-    /// Whether bytes may follow the fixed part.
-    const VARIABLE: bool = false;
-
     /// The seeds of the address, from what the account holds.
     fn pda(&self) -> Pda<'_>;
 
     /// The stored canonical bump.
     fn bump(&self) -> u8;
+
+    /// Bytes that follow the fixed part.
+    #[inline(always)]
+    fn tail(&self) -> usize {
+        0
+    }
 
     /// What must hold between mutations.
     fn invariant(&self) -> Result<(), ProgramError>;
@@ -58,7 +61,7 @@ pub unsafe trait Account: Sized {
         let data = view.try_borrow()?;
         // SAFETY: length and type were checked, account data is 8-byte aligned, and `Self` takes any bytes.
         let this = Ref::map(data, |bytes| unsafe { &*(bytes.as_ptr() as *const Self) });
-        check_address(&*this, view, program_id)?;
+        check_length_and_address(&*this, view, program_id)?;
         Ok(this)
     }
 
@@ -66,7 +69,7 @@ pub unsafe trait Account: Sized {
     #[inline(always)]
     fn load_mut<'a>(view: &'a mut AccountView, program_id: &Address) -> Result<RefMut<'a, Self>, ProgramError> {
         check_header::<Self>(view, program_id)?;
-        check_address_of::<Self>(view, program_id)?;
+        check_length_and_address_of::<Self>(view, program_id)?;
         let data = view.try_borrow_mut()?;
         // SAFETY: as in `load`; the borrow is exclusive.
         Ok(RefMut::map(data, |bytes| unsafe { &mut *(bytes.as_mut_ptr() as *mut Self) }))
@@ -80,10 +83,9 @@ pub unsafe trait Account: Sized {
         self,
         view: &mut AccountView,
         payer: &AccountView,
-        tail: usize,
         program_id: &Address,
     ) -> Result<(), ProgramError> {
-        self.create_at_price(&Rent::load()?, view, payer, tail, program_id)
+        self.create_at_price(&Rent::load()?, view, payer, program_id)
     }
 
     /// As `create`, for more than one account in an instruction.
@@ -93,11 +95,10 @@ pub unsafe trait Account: Sized {
         rent: &Rent,
         view: &mut AccountView,
         payer: &AccountView,
-        tail: usize,
         program_id: &Address,
     ) -> Result<(), ProgramError> {
         let pda = self.pda();
-        let space = core::mem::size_of::<Self>().checked_add(tail).ok_or(ProgramError::ArithmeticOverflow)?;
+        let space = core::mem::size_of::<Self>().checked_add(self.tail()).ok_or(ProgramError::ArithmeticOverflow)?;
         let lamports = rent.exempt(space)?;
         create_at(&Creation { view, payer, pda: &pda, bump: self.bump(), space, lamports, program_id })?;
         self.invariant()?;
@@ -116,8 +117,7 @@ fn check_header<T: Account>(view: &AccountView, program_id: &Address) -> Result<
     if !view.owned_by(program_id) {
         return Err(GovernanceError::WrongOwner.into());
     }
-    let fixed = core::mem::size_of::<T>();
-    if view.data_len() < fixed || (!T::VARIABLE && view.data_len() != fixed) {
+    if view.data_len() < core::mem::size_of::<T>() {
         return Err(GovernanceError::WrongAccountType.into());
     }
     let data = view.try_borrow()?;
@@ -128,7 +128,15 @@ fn check_header<T: Account>(view: &AccountView, program_id: &Address) -> Result<
 }
 
 #[inline(always)]
-fn check_address<T: Account>(this: &T, view: &AccountView, program_id: &Address) -> Result<(), ProgramError> {
+fn check_length_and_address<T: Account>(
+    this: &T,
+    view: &AccountView,
+    program_id: &Address,
+) -> Result<(), ProgramError> {
+    // INVARIANT: an account is as long as it says itself.
+    if view.data_len().checked_sub(core::mem::size_of::<T>()) != Some(this.tail()) {
+        return Err(GovernanceError::WrongAccountType.into());
+    }
     let expected = Address::new_from_array(this.pda().at(this.bump(), program_id));
     if address_eq(&expected, view.address()) {
         Ok(())
@@ -138,11 +146,11 @@ fn check_address<T: Account>(this: &T, view: &AccountView, program_id: &Address)
 }
 
 #[inline(always)]
-fn check_address_of<T: Account>(view: &AccountView, program_id: &Address) -> Result<(), ProgramError> {
+fn check_length_and_address_of<T: Account>(view: &AccountView, program_id: &Address) -> Result<(), ProgramError> {
     let data = view.try_borrow()?;
-    // SAFETY: the caller has checked length and type.
+    // SAFETY: the caller has checked type and least length.
     let this = unsafe { &*(data.as_ptr() as *const T) };
-    check_address(this, view, program_id)
+    check_length_and_address(this, view, program_id)
 }
 
 /// Finds the canonical bump for `pda` and checks that the account to be created is at that address and is new.

@@ -36,7 +36,7 @@ byte_enum! {
         Rejected = 2,
         /// Carried out.
         Enacted = 3,
-        /// Taken back by the proposer before it was finalized.
+        /// Taken back by the proposer before anybody had voted.
         Cancelled = 4,
     }
 }
@@ -50,6 +50,14 @@ byte_enum! {
         Against = 1,
         /// Counts for the quorum alone.
         Abstain = 2,
+    }
+}
+
+impl ProposalKind {
+    /// Whether a rejection by a quorum has an effect of its own.
+    #[inline(always)]
+    pub const fn rejection_acts(kind: u8) -> bool {
+        kind == Self::EmergencyRatification as u8
     }
 }
 
@@ -165,13 +173,22 @@ impl Proposal {
         }
     }
 
-    /// Checks that this is an accepted proposal of `kind` in its time, and marks it as carried out.
+    /// Whether the vote has decided something that is not carried out yet.
+    #[inline(always)]
+    pub fn awaits_enactment(&self) -> bool {
+        self.is(ProposalStatus::Accepted)
+            || self.is(ProposalStatus::Rejected)
+                && ProposalKind::rejection_acts(self.kind)
+                && self.tally().quorum_reached(self.quorum_bp)
+    }
+
+    /// Checks that this is a proposal of `kind` that awaits its enactment, in its time, and marks it as carried out.
     #[inline(always)]
     pub fn take_effect(&mut self, kind: ProposalKind, now: i64) -> Result<(), ProgramError> {
         if self.kind != kind as u8 {
             return Err(GovernanceError::WrongProposalKind.into());
         }
-        if !self.is(ProposalStatus::Accepted) {
+        if !self.awaits_enactment() {
             return Err(GovernanceError::ProposalNotAccepted.into());
         }
         if now >= self.lapses_at() {
@@ -185,7 +202,6 @@ impl Proposal {
 // SAFETY: declared by `account!`; integers, addresses and arrays only.
 unsafe impl Account for Proposal {
     const TAG: [u8; 8] = Self::DISCRIMINATOR;
-    const VARIABLE: bool = true;
 
     #[inline(always)]
     fn pda(&self) -> Pda<'_> {
@@ -198,14 +214,60 @@ unsafe impl Account for Proposal {
     }
 
     #[inline(always)]
+    fn tail(&self) -> usize {
+        self.ballots_len as usize
+    }
+
+    #[inline(always)]
     fn invariant(&self) -> Result<(), ProgramError> {
         holds(
             self.tally().cast().is_some()
+                // There are ballots as long as there is a vote, and then no more.
+                && self.is(ProposalStatus::Active) == (self.ballots_len > 0)
                 && self.ends_at > self.starts_at
                 && self.total_weight > 0
                 && self.vote_change_allowed <= 1
                 && ProposalKind::from_byte(self.kind).is_some()
                 && ProposalStatus::from_byte(self.status).is_some(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ballots_are_there_exactly_as_long_as_the_vote_is_open() {
+        let mut proposal = Proposal {
+            discriminator: Proposal::DISCRIMINATOR,
+            index: 0,
+            total_weight: 1,
+            votes_for: 0,
+            votes_against: 0,
+            votes_abstain: 0,
+            starts_at: 0,
+            ends_at: 1,
+            proposer: Address::new_from_array([1; 32]),
+            content_hash: [1; 32],
+            certificate_hash: [0; 32],
+            threshold_bp: 6_000,
+            quorum_bp: 5_000,
+            kind: ProposalKind::Constitution as u8,
+            status: ProposalStatus::Active as u8,
+            vote_change_allowed: 0,
+            bump: 255,
+            constitution_version: 1,
+            ballots_len: 1,
+        };
+        assert_eq!((proposal.invariant().is_ok(), proposal.tail()), (true, 1));
+        for status in 1..=4u8 {
+            proposal.status = status;
+            assert!(proposal.invariant().is_err());
+        }
+        proposal.ballots_len = 0;
+        assert!(proposal.invariant().is_ok());
+        proposal.status = ProposalStatus::Active as u8;
+        assert!(proposal.invariant().is_err());
     }
 }

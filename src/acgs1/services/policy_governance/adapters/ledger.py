@@ -38,7 +38,7 @@ from acgs1.core.hashing import content_hash, text_hash
 from acgs1.kit.breaker import CircuitBreaker, CircuitOpenError
 from acgs1.kit.errors import DependencyUnavailable
 from acgs1.ledger import accounts
-from acgs1.ledger.client import LedgerClient
+from acgs1.ledger.client import LedgerClient, shortest_window
 from acgs1.ledger.errors import (
     AccountMissingError,
     CursorLostError,
@@ -155,7 +155,7 @@ class SolanaGovernance:
         if isinstance(change, AmendText):
             return change.constitution_hash
         if isinstance(change, RatifyEmergency):
-            return self._client.emergency_ratification_hash(change.emergency)
+            return self._client.emergency_ratification_hash(change.emergency, change.agent)
         # Signer, addresses and proposal are accounts of the instruction; its data, which is hashed, has none of them.
         return instruction_hash(self._instruction(change, self._council.pubkey(), 0, 0))
 
@@ -317,7 +317,8 @@ class SolanaGovernance:
         """Kind, content, certificate and window, as the program wants them."""
         if proposal.content_hash is None:
             raise LedgerConflict(f"proposal `{proposal.id}` does not say what it is about")
-        period = max(proposal.voting_seconds, (await self._client.governance()).voting_period)
+        shortest = shortest_window(proposal.kind, await self._client.governance())
+        period = max(proposal.voting_seconds, shortest)
         return proposal.kind, proposal.content_hash, proposal.certificate_hash, period
 
     def _instruction(  # noqa: PLR0911 - one return per kind of change

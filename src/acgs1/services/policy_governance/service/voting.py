@@ -45,6 +45,7 @@ from acgs1.services.policy_governance.service.chronicle import Chronicle, place
 from acgs1.services.policy_governance.service.members import Members
 
 _SERVICE = "policy_governance"
+_SECONDS_TO_CARRY_OUT = 60
 
 
 class Voting:
@@ -150,13 +151,20 @@ class Voting:
     async def propose_ratification(self, request: NewRatification, by: Identity) -> Proposal:
         """Put an emergency action in effect to the vote."""
         await self._chronicle.catch_up()
-        acting = {a.index for a in await self._chronicle.actions() if a.status in {"active", "confirmed"}}
-        if request.emergency not in acting:
+        acting = {a.index: a for a in await self._chronicle.actions() if a.status in {"active", "confirmed"}}
+        action = acting.get(request.emergency)
+        if action is None:
             raise EmergencyNotFound(
                 f"emergency action {request.emergency} is not in effect; see GET /api/v1/emergencies"
             )
-        change = RatifyEmergency(emergency=request.emergency)
-        made = await self._make("emergency_ratification", request.title, request.voting_seconds, by, change)
+        agent = action.target if action.kind == "revoke_agent" else None
+        change = RatifyEmergency(emergency=request.emergency, agent=agent)
+        seconds = request.voting_seconds
+        if action.expires_at is not None:
+            # The vote ends, and is carried out, before the action does; the ledger's shortest window holds all the same.
+            left = int((action.expires_at - self._clock.now()).total_seconds()) - _SECONDS_TO_CARRY_OUT
+            seconds = max(1, min(seconds, left))
+        made = await self._make("emergency_ratification", request.title, seconds, by, change)
         return await self._begin(made, by)
 
     # --- the vote ---

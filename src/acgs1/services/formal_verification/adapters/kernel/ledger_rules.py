@@ -23,6 +23,7 @@ from acgs1.ledger.model import (
     Rules,
     Standing,
     Tally,
+    emergency_content,
 )
 
 _QUERY_MS = 20_000
@@ -295,9 +296,12 @@ def _decided_stands(path: Path) -> None:
     quorum = path.number("quorum_bp", 0, BASIS_POINTS)
     path.trace.append(f"threshold {threshold}")
     now, later = _tally(path, grown_by=("for", "against", "abstain"))
-    standing = now.decided(threshold, cast("int", quorum))
+    rejection_acts = bool(path.choose(2))
+    standing = now.decided(threshold, cast("int", quorum), rejection_acts=rejection_acts)
     if standing is not Standing.OPEN:
         path.check(later.outcome(threshold, cast("int", quorum)) is standing)
+    if standing is Standing.REJECTED and rejection_acts:
+        path.check(later.quorum_reached(cast("int", quorum)))
 
 
 def _for_never_hurts(path: Path) -> None:
@@ -350,8 +354,9 @@ class _State:
 
 
 def _state_machine(members: int, steps: int) -> Callable[[Path], None]:
-    """Every sequence of `steps` actions on one proposal of a policy or an amendment, by `members` members of any weight, while
-    the register's changes and another amendment that were accepted before come into force at any moment."""
+    """Every sequence of `steps` actions on one proposal (a policy, an amendment, or the ratification of a freeze), by `members`
+    members of any weight, while the register's changes and another amendment that were accepted before come into force at any
+    moment."""
     wallets = [f"member-{number}" for number in range(members)]
 
     def search(path: Path) -> None:
@@ -362,7 +367,12 @@ def _state_machine(members: int, steps: int) -> Callable[[Path], None]:
         level = [
             _State(_begun(wallets, weights, new_weight, change_allowed, kind, attested), (), frozenset(), ())
             for change_allowed in (False, True)
-            for kind, attested in (("policy", False), ("policy", True), ("constitution", False))
+            for kind, attested in (
+                ("policy", False),
+                ("policy", True),
+                ("constitution", False),
+                ("emergency_ratification", False),
+            )
         ]
         seen: set[Hashable] = set()
         for _ in range(steps):
@@ -402,7 +412,11 @@ def _begun(
     ):
         index = governance.propose(wallets[0], earlier, content, None, 100, 0)
         governance.proposal(index).status = "accepted"
-    governance.propose(wallets[0], kind, "content", "certificate" if kind == "policy" else None, 100, 0)
+    content = "content"
+    if kind == "emergency_ratification":
+        governance.emergency_action("emergency", "freeze_activation", None, 1_000, 0)
+        content = emergency_content(0)
+    governance.propose(wallets[0], kind, content, "certificate" if kind == "policy" else None, 100, 0)
     if attested:
         governance.attest("verifier", "certificate", "content", governance.constitution_version)
     return governance
@@ -436,7 +450,9 @@ def _actions(wallets: list[str], new_weight: int) -> list[tuple[str, Callable[[G
         ("attest", lambda g: g.attest("verifier", "certificate", "content", g.constitution_version)),
         ("attest other content", lambda g: g.attest("verifier", "certificate", "other", g.constitution_version)),
         ("enact", lambda g: g.enact(_SUBJECT, 201)),
-        ("cancel", lambda g: g.cancel(wallets[0], _SUBJECT)),
+        ("cancel", lambda g: g.cancel(wallets[0], _SUBJECT, 5)),
+        ("cancel late", lambda g: g.cancel(wallets[0], _SUBJECT, 200)),
+        ("close", lambda g: g.close_proposal(wallets[0], _SUBJECT, 201)),
         (f"{last} gets another weight", lambda g: g.set_weight(last, last, new_weight, 5, _SET_WEIGHT)),
         (f"{last} is removed", lambda g: g.remove_member(last, last, 5, _REMOVE)),
         ("an earlier amendment is enacted", lambda g: g.enact(_AMEND, 5)),
@@ -446,15 +462,28 @@ def _actions(wallets: list[str], new_weight: int) -> list[tuple[str, Callable[[G
 
 def _check_step(path: Path, before: Governance, after: Governance) -> None:
     """What an action may change."""
-    old, new = before.proposal(_SUBJECT), after.proposal(_SUBJECT)
-    follows = {"active": {"active", "accepted", "rejected", "cancelled"}, "accepted": {"accepted", "enacted"}}
+    old, new = before.proposals[_SUBJECT], after.proposals[_SUBJECT]
+    if old is None:
+        return
+    if new is None:
+        path.check(old.status != "active", not old.awaits_enactment)
+        return
+    follows = {
+        "active": {"active", "accepted", "rejected", "cancelled"},
+        "accepted": {"accepted", "enacted"},
+        "rejected": {"rejected", "enacted"} if new.rejection_acts else {"rejected"},
+    }
     path.check(new.status in follows.get(old.status, {old.status}))
+    path.check(new.status != "cancelled" or not new.ballots)
     if new.status != "enacted" or old.status == "enacted":
         return
     if new.kind == "policy":
         # What was attested is this content, under the constitution that is in force as it is enacted.
         attested = before.attestations.get("certificate")
         path.check(attested == ("content", before.constitution_version))
+    elif new.kind == "emergency_ratification":
+        freeze = after.emergencies[0]
+        path.check(freeze is None or freeze.status == ("confirmed" if old.status == "accepted" else "ended"))
     else:
         # An amendment changes the text that it set out to change, and no later one.
         path.check(new.constitution_version == before.constitution_version)
@@ -463,18 +492,24 @@ def _check_step(path: Path, before: Governance, after: Governance) -> None:
 
 def _check_state(path: Path, governance: Governance, weights: list[Number]) -> None:
     """`weights`: of the members when the vote began, by slot."""
-    proposal = governance.proposal(_SUBJECT)
+    proposal = governance.proposals[_SUBJECT]
+    if proposal is None:
+        return
+    freeze = governance.emergencies[0] if proposal.kind == "emergency_ratification" else None
     tally = proposal.tally
     claims: list[object] = [tally.total == sum(weights[1:], weights[0]), tally.cast <= tally.total]
     for side in _CHOICES:
         voted = [weights[slot] for slot, choice in sorted(proposal.ballots.items()) if choice == side]
         claims.append(proposal.sides[side] == (sum(voted[1:], voted[0]) if voted else 0))
-    if proposal.status in {"accepted", "enacted"}:
-        claims.append(tally.votes_for * BASIS_POINTS >= 6_000 * (tally.votes_for + tally.votes_against))
-        claims.append(tally.cast * BASIS_POINTS >= 3_000 * tally.total)
     enacted = proposal.status == "enacted"
+    if proposal.status == "accepted" or (enacted and (freeze is None or freeze.status == "confirmed")):
+        claims.append(tally.votes_for * BASIS_POINTS >= 6_000 * (tally.votes_for + tally.votes_against))
+    if proposal.status in {"accepted", "enacted"}:
+        claims.append(tally.cast * BASIS_POINTS >= 3_000 * tally.total)
     if proposal.kind == "policy":
         claims.append(enacted == ("content" in governance.policies))
+    elif freeze is not None:
+        claims.append(enacted or freeze.status == "active")
     else:
         claims.append(enacted or governance.constitution != "content")
     path.check(*claims)
@@ -492,7 +527,8 @@ def rules(steps: int = 4) -> tuple[tuple[str, Program], ...]:
         ("no product of the arithmetic exceeds 128 bits", _fits),
         (
             f"in {steps} actions, a weight counts once, on one side and as it was when the vote began; only accepted proposals come "
-            "into force, policies with a fresh attestation of their content, amendments over the text that they were about",
+            "into force, policies with a fresh attestation of their content, amendments over the text that they were about; an "
+            "emergency ends or stays by what a quorum decided, and nobody voids that",
             _state_machine(2, steps),
         ),
     )

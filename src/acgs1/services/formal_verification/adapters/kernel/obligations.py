@@ -163,7 +163,7 @@ class VerificationSession:
 
         def words(case: Case) -> str:
             let_through = explain.policies_words(self._reasons(case), "no policy")
-            told = self._decide(ceiling, case)
+            told = self._decide(_bound("permit", planned.environment, f"when {{\n{invariant.when}\n}}"), case)
             # There the guard fails too, and denies; but policies must keep a ceiling by themselves, so they do not keep it.
             law = (
                 f"where the condition of principle `{planned.principle_id}` cannot be evaluated"
