@@ -29,7 +29,7 @@ class JsonRpc:
     def __init__(self, url: str, *, timeout: float = 10.0, http: "httpx.AsyncClient | None" = None) -> None:
         """`timeout` in seconds for each request. A given `http` client is used and not closed."""
         self.url = url
-        self._line = open_line(url, timeout) if http is None else HttpxLine(http, url, owned=False)
+        self._line = open_line(url, timeout) if http is None else HttpxLine(http, url, timeout, owned=False)
         self._ids = itertools.count(1)
 
     async def __aenter__(self) -> "JsonRpc":
