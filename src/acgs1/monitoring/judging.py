@@ -33,6 +33,21 @@ def judge_check(alerts: AlertBook, health: TargetHealth, check: Check, *, in_mai
         )
 
 
+def judge_database(alerts: AlertBook, *, away: bool) -> None:
+    """The monitor's own database: without it the budgets are not judged, and nobody would notice."""
+    if not away:
+        alerts.resolve("monitor-without-database", "monitor")
+        return
+    alerts.fire(
+        "monitor-without-database",
+        "monitor",
+        Severity.CRITICAL,
+        "the monitor does not reach its database: error budgets are not judged",
+        runbook=f"{RUNBOOKS}#the-monitor-has-no-database",
+        evidence={},
+    )
+
+
 def judge_objective(alerts: AlertBook, objective: Objective, tallies: Tallies) -> None:
     """`tallies`: what counts for the objective, by window."""
     name = f"{objective.name.removeprefix(objective.service + '-')}-budget-burns"

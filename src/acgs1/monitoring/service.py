@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -24,7 +24,7 @@ from acgs1.contracts.topology import CONSOLE, PARTS, SERVICES
 from acgs1.core.clock import Clock, SystemClock, format_instant
 from acgs1.core.errors import DomainError
 from acgs1.core.ids import new_id
-from acgs1.kit.breaker import UnknownBreaker, breakers
+from acgs1.kit.breaker import UnknownBreaker
 from acgs1.kit.db import Database
 from acgs1.kit.errors import DependencyUnavailable, InvalidRequest
 from acgs1.kit.home import Home
@@ -33,10 +33,18 @@ from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.telemetry import LATENCY_BUCKETS
 from acgs1.monitoring.alerts import Alert, AlertBook, Silence
 from acgs1.monitoring.counts import Counts
+from acgs1.monitoring.delivery import Deliveries
 from acgs1.monitoring.forecast import Forecast, Metric, forecast_services
 from acgs1.monitoring.health import Check, Status, TargetHealth
 from acgs1.monitoring.history import History, Maintenance
-from acgs1.monitoring.judging import judge_breakers, judge_check, judge_forecasts, judge_objective, judge_workflows
+from acgs1.monitoring.judging import (
+    judge_breakers,
+    judge_check,
+    judge_database,
+    judge_forecasts,
+    judge_objective,
+    judge_workflows,
+)
 from acgs1.monitoring.objectives import (
     ENFORCEMENT_TARGET_SECONDS,
     LATENCY_TARGET_SECONDS,
@@ -66,8 +74,12 @@ _PRUNE_SECONDS: Final = 3600.0
 _SUBSCRIBER_BACKLOG: Final = 256
 _FORECAST_STEPS: Final = 3
 """A forecast is made anew after this many steps."""
-_UNWRITTEN_RUNS: Final = 10_000
-_UNDELIVERED: Final = 200
+_UNWRITTEN: Final = 10_000
+_JUDGE_SECONDS: Final = 10.0
+_DATABASE_SECONDS: Final = 10.0
+"""After so long the monitor's database counts as away."""
+_PARTING_SECONDS: Final = 1.0
+"""How long judging by hand, and stopping, wait for the sinks."""
 _RESOLVED_SHOWN: Final = 200
 _SERVICES: Final = frozenset(part.name for part in SERVICES)
 
@@ -126,10 +138,15 @@ class EnhancedMonitoringService:
         self._state: State | None = None
         self._probes: Probes | None = None
         self._orders: dict[str, BreakerOrder] = {}
-        self._executions: deque[Execution] = deque(maxlen=_UNWRITTEN_RUNS)
-        self._started_runs: deque[tuple[str, str, datetime]] = deque(maxlen=_UNWRITTEN_RUNS)
-        self._ended_runs: deque[tuple[str, str]] = deque(maxlen=_UNWRITTEN_RUNS)
-        self._undelivered: deque[tuple[Sink, list[Alert]]] = deque(maxlen=_UNDELIVERED)
+        self._executions: deque[Execution] = deque(maxlen=_UNWRITTEN)
+        self._started_runs: deque[tuple[str, str, datetime]] = deque(maxlen=_UNWRITTEN)
+        self._ended_runs: deque[tuple[str, str]] = deque(maxlen=_UNWRITTEN)
+        self._checks: deque[tuple[Check, bool]] = deque(maxlen=_UNWRITTEN)
+        self._unwritten = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._deliveries = Deliveries([], self._unwritten.set)
+        self._owed: set[tuple[str, str]] = set()
+        self._database_away = False
         self._reporter = Reporter(CONSOLE.name, self.hear, interval=self.settings.report_seconds)
         self._maintenance: list[Maintenance] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -180,6 +197,10 @@ class EnhancedMonitoringService:
         for workflow_type, workflow_id, since in await self._state.running():
             self.workflows.workflow_started(workflow_type, workflow_id, since)
         self.alerts.restore(await self._state.alerts(_RESOLVED_SHOWN), await self._state.silences())
+        self._deliveries = Deliveries(self._sinks, self._unwritten.set)
+        owed = await self._state.deliveries()
+        self._owed = {(sink, alert.id) for sink, alert in owed}
+        self._deliveries.restore(owed)
         self._orders = {order.name: order for order in await self._state.orders()}
         for check in await self._history.last_checks():
             known = self.targets.get(check.target)
@@ -187,20 +208,28 @@ class EnhancedMonitoringService:
                 known.status, known.since, known.last = check.status, check.at, check
         for name in self.targets:
             self._spawn(f"monitor-{name}", lambda name=name: self._monitor_service_health(name))
+        for delivery in self._deliveries.each:
+            self._spawn(f"monitor-deliver-{delivery.name}", delivery.run)
         self._spawn("monitor-judge", self._judge_continuously)
+        # Apart from what needs no database: a database that hangs is to hold up nothing but these.
+        self._spawn("monitor-judge-objectives", self._judge_objectives_continuously)
+        self._spawn("monitor-write", self._write_continuously)
         self._spawn("monitor-prune", self._prune_continuously)
         self._spawn("monitor-forecast", self._forecast_continuously)
         self._spawn("monitor-report", self._reporter.run)
 
     async def stop_monitoring(self) -> None:
-        """End every check and let go of the database. Idempotent."""
+        """End every check, give the sinks a second for what they have not been told, and let go of the database. Idempotent."""
+        if self._tasks:
+            await self._sinks_had_a_moment()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         if self._counts is not None:
-            with suppress(SQLAlchemyError, OSError):
+            async with self._database_step("stop"):
                 await self._write_down()
+                await self._save_alerts()
         if self._probes is not None:
             await self._probes.close()
             self._probes = None
@@ -212,9 +241,15 @@ class EnhancedMonitoringService:
             self._database = self._history = self._counts = self._state = None
 
     async def check_now(self, service_name: str) -> Check:
-        """One look at a part, recorded like every other. Raises UnknownTarget."""
+        """One look at a part, recorded like every other, as soon as the database is there. Raises UnknownTarget."""
         if service_name not in self.targets:
             raise UnknownTarget(f"`{service_name}` is none of {', '.join(self.targets)}")
+        check = await self._look(service_name)
+        async with self._database_step("record"):
+            await self._write_down()
+        return check
+
+    async def _look(self, service_name: str) -> Check:
         if self._probes is None:
             raise NotMonitoring(_NOT_STARTED)
         check = await self._probes.check(service_name)
@@ -235,41 +270,61 @@ class EnhancedMonitoringService:
         judge_check(self.alerts, health, check, in_maintenance=in_maintenance)
         # A part that has not yet been seen serving may still be starting: its misses count from when it is called down.
         counted = not in_maintenance and health.status is not Status.UNKNOWN
-        # Last, so that a database that is away hides nothing of what was seen.
-        await self.history.record(check, counted=counted)
+        self._checks.append((check, counted))
+        self._unwritten.set()
         return check
 
     async def judge(self) -> None:
-        """Compare budgets, workflows, breakers and forecasts with what is promised, and tell the sinks what is due."""
-        await self._write_down()
-        tallies = await self._tallies()
-        for objective in self.objectives:
-            judge_objective(self.alerts, objective, tallies.get((objective.indicator, objective.service), {}))
+        """Compare workflows, breakers, forecasts and budgets with what is promised, and tell the sinks what is due.
+
+        Returns when every sink has been tried, or after a second. A database that is away costs the budgets alone.
+        """
+        await self._judge_objectives()
+        self._judge_what_is_at_hand()
+        await self._sinks_had_a_moment()
+        async with self._database_step("keep"):
+            await self._save_alerts()
+
+    def _judge_what_is_at_hand(self) -> None:
         judge_workflows(self.alerts, self.workflows.reports())
         judge_breakers(self.alerts, self.processes.breakers(), self.clock.now())
         judge_forecasts(self.alerts, self.forecasts.values())
-        await self._tell()
-        await self._save_alerts()
+        judge_database(self.alerts, away=self._database_away)
+        self._tell()
+        self._deliveries.retry()
 
-    async def _tell(self) -> None:
-        """Hand what is due to every sink; what one did not take is tried again in the next round."""
-        due = self.alerts.due()
-        for group in due:
+    async def _judge_objectives(self) -> None:
+        async with self._database_step("judge"):
+            await self._write_down()
+            tallies = await self._tallies()
+            for objective in self.objectives:
+                judge_objective(self.alerts, objective, tallies.get((objective.indicator, objective.service), {}))
+            self._unwritten.set()
+
+    def _tell(self) -> None:
+        """Hand what is due to every sink."""
+        for group in self.alerts.due():
             self._publish({"type": "alerts", "name": group[0].name, "ids": [alert.id for alert in group]})
-        waiting = [*self._undelivered, *((sink, group) for group in due for sink in self._sinks or [])]
-        self._undelivered.clear()
-        for sink, group in waiting:
-            try:
-                # By sink: a mail server that hangs holds nobody else up for longer than its breaker allows.
-                async with breakers().get(f"{CONSOLE.name}->{type(sink).__name__}"):
-                    await sink.send(group)
-            except Exception as error:  # noqa: BLE001 - one sink that fails must not silence the others
-                self._undelivered.append((sink, group))
-                _log.error("alert_not_delivered", sink=type(sink).__name__, alert=group[0].name, error=repr(error))
+            self._deliveries.offer(group)
+            self._unwritten.set()
 
-    async def _save_alerts(self) -> None:
-        if changed := self.alerts.changed():
-            await self.state.save_alerts(changed)
+    async def _sinks_had_a_moment(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PARTING_SECONDS):
+                await self._deliveries.settled()
+
+    @asynccontextmanager
+    async def _database_step(self, step: str) -> AsyncGenerator[None]:
+        """What needs the database: one that is away, or that hangs, ends the block and is remembered, but is nobody else's failure."""
+        try:
+            async with asyncio.timeout(_DATABASE_SECONDS):
+                yield
+        except (DependencyUnavailable, SQLAlchemyError, OSError) as error:
+            if not self._database_away:
+                _log.error("monitor_database_away", step=step, error=type(error).__name__)
+            self._database_away = True
+        else:
+            self._database_away = False
 
     async def budgets(self) -> list[Budget]:
         """The error budget of every objective."""
@@ -343,18 +398,34 @@ class EnhancedMonitoringService:
             self.counts.add(Indicator.COMPLIANCE, service, int(complies(execution)), 1)
 
     async def _write_down(self) -> None:
-        """Write what was heard; what cannot be written waits for the next time."""
-        await self.counts.flush()
-        if self._executions:
-            executions = list(self._executions)
-            await self.history.record_executions(executions)
-            for _ in executions:
-                self._executions.popleft()
-        started, ended = list(self._started_runs), list(self._ended_runs)
-        await self.state.runs_changed(started, ended)
-        for queue, count in ((self._started_runs, len(started)), (self._ended_runs, len(ended))):
-            for _ in range(count):
-                queue.popleft()
+        """Write what was seen, heard and told; what cannot be written waits for the next time."""
+        async with self._writing:
+            while self._checks:
+                check, counted = self._checks[0]
+                await self.history.record(check, counted=counted)
+                self._checks.popleft()
+            await self.counts.flush()
+            if self._executions:
+                executions = list(self._executions)
+                await self.history.record_executions(executions)
+                for _ in executions:
+                    self._executions.popleft()
+            started, ended = list(self._started_runs), list(self._ended_runs)
+            await self.state.runs_changed(started, ended)
+            for queue, count in ((self._started_runs, len(started)), (self._ended_runs, len(ended))):
+                for _ in range(count):
+                    queue.popleft()
+
+    async def _save_alerts(self) -> None:
+        """Store what has changed of the alerts and of who has yet to hear of them."""
+        async with self._writing:
+            # What is due goes to the sinks first: an alert stored as told, or as over, is stored with who has yet to hear so.
+            self._tell()
+            alerts, owed = self.alerts.changed(), self._deliveries.waiting()
+            if alerts or owed != self._owed:
+                await self.state.save_alerts(alerts, owed=owed - self._owed, delivered=self._owed - owed)
+                self.alerts.stored(alerts)
+                self._owed = owed
 
     async def order_breaker(self, name: str, action: Literal["open", "reset"], reason: str, by: str) -> None:
         """Hold `name` open in every process that has it, or close it there and end such an order.
@@ -434,7 +505,8 @@ class EnhancedMonitoringService:
             workflow_id=workflow_id,
         )
         self._keep_run(execution, workflow_id, service if service in _SERVICES else None)
-        await self._write_down()
+        async with self._database_step("record"):
+            await self._write_down()
         return execution
 
     async def announce_maintenance(
@@ -467,11 +539,7 @@ class EnhancedMonitoringService:
         """Check one part for ever, every `interval` seconds from start to start."""
         while True:
             started = self.clock.monotonic()
-            try:
-                await self.check_now(service_name)
-            except (DependencyUnavailable, SQLAlchemyError, OSError) as error:
-                # The monitor's own database is away: what was seen still shows in the status.
-                _log.error("check_not_recorded", target=service_name, error=type(error).__name__)
+            await self._look(service_name)
             starting = self.targets[service_name].status is Status.UNKNOWN
             interval = min(self.options.interval, _STARTING_INTERVAL) if starting else self.options.interval
             await asyncio.sleep(max(0.0, interval - (self.clock.monotonic() - started)))
@@ -479,8 +547,25 @@ class EnhancedMonitoringService:
     async def _judge_continuously(self) -> None:
         while True:
             # A little after the checks, so that what they found is told in the same round.
-            await asyncio.sleep(min(self.options.interval, 10.0))
-            await self.judge()
+            await asyncio.sleep(min(self.options.interval, _JUDGE_SECONDS))
+            self._judge_what_is_at_hand()
+
+    async def _judge_objectives_continuously(self) -> None:
+        while True:
+            await asyncio.sleep(min(self.options.interval, _JUDGE_SECONDS))
+            await self._judge_objectives()
+
+    async def _write_continuously(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_JUDGE_SECONDS):
+                    await self._unwritten.wait()
+            self._unwritten.clear()
+            async with self._database_step("write"):
+                await self._write_down()
+                await self._save_alerts()
+            if self._database_away:
+                await asyncio.sleep(1.0)
 
     async def _prune_continuously(self) -> None:
         while True:
@@ -492,7 +577,8 @@ class EnhancedMonitoringService:
     async def _forecast_continuously(self) -> None:
         while True:
             await asyncio.sleep(_FORECAST_STEPS * self.options.forecast_step)
-            await self._write_down()
+            async with self._database_step("forecast"):
+                await self._write_down()
             await self.forecast_now()
 
     def _publish(self, event: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from acgs1.contracts.monitoring import (
     Traffic,
 )
 from acgs1.core.clock import ManualClock
-from acgs1.kit.breaker import UnknownBreaker
+from acgs1.kit.breaker import UnknownBreaker, breakers
 from acgs1.kit.errors import Forbidden, InvalidRequest
 from acgs1.kit.telemetry import LATENCY_BUCKETS
 from acgs1.monitoring.alerts import Alert, NoSuchAlert
@@ -110,6 +110,8 @@ async def restarted(
     old: EnhancedMonitoringService, home: Path, clock: ManualClock, box: Box
 ) -> EnhancedMonitoringService:
     await old.stop_monitoring()
+    for seen in breakers().snapshot():
+        breakers().reset(seen.name, "a new process has new ones")
     made = monitor(home, clock, box)
     await made.start_monitoring()
     return made
@@ -251,6 +253,31 @@ async def test_a_sink_that_failed_is_told_again(watching, box):
     await watching.judge()
     await watching.judge()
     assert [[a.target for a in group] for group in box.groups] == [["auth"]]
+
+
+async def test_what_a_sink_did_not_take_is_told_after_a_restart(watching, tmp_path, clock, box):
+    fire = {"runbook": "r", "evidence": {}}
+    for target in ("auth", "ledger"):
+        watching.alerts.fire("x", target, Severity.WARNING, "odd", **fire)
+    await watching.judge()
+    box.fails = True
+    watching.alerts.resolve("x", "auth")
+    watching.alerts.fire("y", "integrity", Severity.WARNING, "odd", **fire)
+    await watching.judge()
+    again = await restarted(watching, tmp_path, clock, box)
+    box.groups.clear()
+    await again.judge()
+    assert box.groups == []
+    third = await restarted(again, tmp_path, clock, box)
+    box.fails = False
+    await third.judge()
+    await third.judge()
+    told = [(a.target, a.resolved_at is not None) for group in box.groups for a in group]
+    assert sorted(told) == [("auth", True), ("integrity", False)]
+    fourth = await restarted(third, tmp_path, clock, box)
+    await fourth.judge()
+    assert len(told) == sum(map(len, box.groups)), "nobody hears it twice"
+    await fourth.stop_monitoring()
 
 
 def breaker(name: str, state: str = "closed") -> ReportedBreaker:
