@@ -154,6 +154,7 @@ class WorkflowView(Message):
     running: int
     stuck: tuple[str, ...]
     compliant: bool | None
+    timely: bool | None
 
 
 class NewExecution(Message):

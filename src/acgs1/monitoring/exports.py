@@ -15,12 +15,12 @@ from acgs1.kit.reporting import ENFORCEMENT_ROUTE
 from acgs1.kit.telemetry import OPERATIONS
 from acgs1.monitoring.objectives import (
     CACHE,
-    COMPLIANCE,
     ENFORCEMENT_TARGET_SECONDS,
     ERRORS,
     LATENCY_TARGET_SECONDS,
     P95,
     P99,
+    TIMELINESS,
     Promise,
 )
 from acgs1.monitoring.slo import BurnRule, rules_for, severity_of
@@ -94,7 +94,7 @@ _BAD: dict[Promise, tuple[Callable[[str], str], str]] = {
     P99: (_slow, f"is slower than {LATENCY_TARGET_SECONDS:g} s"),
     CACHE: (_misses, "misses its cache"),
     # What is told run by run reaches the monitor alone; decisions, the bulk, are seen in the histogram.
-    COMPLIANCE: (_late, f"decides later than {ENFORCEMENT_TARGET_SECONDS:g} s"),
+    TIMELINESS: (_late, f"decides later than {ENFORCEMENT_TARGET_SECONDS:g} s"),
 }
 """The share of bad events over a window, and what it is in words, of each promise."""
 
@@ -111,8 +111,8 @@ def prometheus_tests() -> dict[str, Any]:
 
 def _test(promise: Promise, broken: bool) -> dict[str, Any]:
     """Seven hours of steady traffic, all of it bad or all of it good: at their end every rule fires that can, or none."""
-    service = SERVICES[0].name if promise is not COMPLIANCE else "policy_governance"
-    route = ENFORCEMENT_ROUTE if promise is COMPLIANCE else "/api/v1/x"
+    service = SERVICES[0].name if promise is not TIMELINESS else "policy_governance"
+    route = ENFORCEMENT_ROUTE if promise is TIMELINESS else "/api/v1/x"
     labels = f'service="{service}",method="GET",route="{route}"'
     bad, good = ("0+60x440", "0x440") if broken else ("0x440", "0+60x440")
     everything = "0+60x440"

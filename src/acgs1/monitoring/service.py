@@ -64,7 +64,7 @@ from acgs1.monitoring.slo import (
 )
 from acgs1.monitoring.state import BreakerOrder, State
 from acgs1.monitoring.traces import Traces
-from acgs1.monitoring.workflows import Counted, Execution, GovernanceWorkflowMonitor, complies
+from acgs1.monitoring.workflows import Counted, Execution, GovernanceWorkflowMonitor, complies, timely
 
 _log = structlog.get_logger()
 
@@ -372,8 +372,9 @@ class EnhancedMonitoringService:
         if enforcement.requests:
             decided = Counted(enforcement.requests, enforcement.errors, LATENCY_BUCKETS, tuple(enforcement.within))
             self.workflows.add_counted("policy_enforcement", decided)
-            good = min(decided.faster_than(ENFORCEMENT_TARGET_SECONDS), decided.total - decided.failed)
-            self.counts.add(Indicator.COMPLIANCE, service, good, decided.total)
+            self.counts.add(Indicator.COMPLIANCE, service, decided.total - decided.failed, decided.total)
+            in_time = decided.faster_than(ENFORCEMENT_TARGET_SECONDS)
+            self.counts.add(Indicator.TIMELINESS, service, in_time, decided.total)
 
     def _run_started(self, run: StartedRun) -> None:
         self.workflows.workflow_started(run.workflow_type, run.workflow_id, run.at)
@@ -396,6 +397,7 @@ class EnhancedMonitoringService:
             self._ended_runs.append((execution.workflow_type, workflow_id))
         if service is not None:
             self.counts.add(Indicator.COMPLIANCE, service, int(complies(execution)), 1)
+            self.counts.add(Indicator.TIMELINESS, service, int(timely(execution)), 1)
 
     async def _write_down(self) -> None:
         """Write what was seen, heard and told; what cannot be written waits for the next time."""
@@ -496,7 +498,8 @@ class EnhancedMonitoringService:
         workflow_id: str | None = None,
         service: str | None = None,
     ) -> Execution:
-        """`GovernanceWorkflowMonitor.record_workflow_execution`, kept in the database as well, and counted for `service`'s compliance."""
+        """`GovernanceWorkflowMonitor.record_workflow_execution`, kept in the database as well, and counted for
+        `service`'s compliance and timeliness."""
         execution = self.workflows.record_workflow_execution(
             workflow_type,
             execution_time,

@@ -34,7 +34,9 @@ class Indicator(StrEnum):
     CACHE = "cache"
     """Hot reads; good: answered by the cache."""
     COMPLIANCE = "compliance"
-    """Runs of governance workflows; good: succeeded, within the workflow's target, scored 0.99 or better where scored."""
+    """Runs of governance workflows; good: succeeded, scored 0.99 or better where scored."""
+    TIMELINESS = "timeliness"
+    """Runs of governance workflows; good: done within the workflow's target."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,15 +137,18 @@ async def test_each_objective_counts_what_the_processes_report(watching):
         "auth-latency-p95": (200, 10),
         "auth-latency-p99": (200, 10),
         "auth-cache-hits": (40, 10),
-        "policy_governance-compliance": (50, 2),
+        "policy_governance-compliance": (50, 0),
+        "policy_governance-timeliness": (50, 2),
         "system-errors": (200, 4),
         "system-latency-p95": (200, 10),
         "system-latency-p99": (200, 10),
         "system-cache-hits": (40, 10),
-        "system-compliance": (50, 2),
+        "system-compliance": (50, 0),
+        "system-timeliness": (50, 2),
     }
     enforcement = watching.workflows.report("policy_enforcement")
-    assert (enforcement.executions, enforcement.within_target, enforcement.compliant) == (50, 0.96, False)
+    assert (enforcement.executions, enforcement.within_target) == (50, 0.96)
+    assert (enforcement.compliant, enforcement.timely) == (True, False)
 
 
 async def test_a_report_counts_once_and_only_what_is_new_in_it(watching):
@@ -205,6 +208,41 @@ async def test_errors_that_burn_the_budget_raise_an_alert_that_names_slo_evidenc
     assert ("errors-budget-burns", "auth") not in {(a.name, a.target) for a in watching.alerts.firing} or all(
         a.severity is Severity.WARNING for a in watching.alerts.firing if a.name == "errors-budget-burns"
     )
+
+
+async def prove(watching: EnhancedMonitoringService, count: int, seconds: float, score: float = 1.0) -> None:
+    for _ in range(count):
+        await watching.record_workflow(
+            "constitutional_compliance", seconds, compliance_score=score, service="formal_verification"
+        )
+
+
+async def test_proofs_that_take_longer_than_their_target_are_late_and_comply(watching, clock):
+    await prove(watching, 3, 0.615)
+    await watching.judge()
+    assert watching.alerts.firing == [], "three late proofs are no news"
+    await prove(watching, 17, 0.3)
+    await watching.judge()
+    clock.advance(2 * 3600)
+    await prove(watching, 20, 0.3)
+    await watching.judge()
+    assert {(a.name, a.target, a.severity) for a in watching.alerts.firing} == {
+        ("timeliness-budget-burns", "formal_verification", Severity.WARNING),
+        ("timeliness-budget-burns", "system", Severity.WARNING),
+    }
+    report = watching.workflows.report("constitutional_compliance")
+    assert (report.compliant, report.timely) == (True, False)
+    assert (await budgets(watching))["formal_verification-compliance"] == (40, 0)
+
+
+async def test_proofs_that_answer_too_little_do_not_comply_however_quick(watching):
+    await prove(watching, 3, 0.05, score=0.5)
+    await watching.judge()
+    assert {(a.name, a.target, a.severity) for a in watching.alerts.firing} == {
+        ("compliance-budget-burns", "formal_verification", Severity.CRITICAL),
+        ("compliance-budget-burns", "system", Severity.CRITICAL),
+    }
+    assert watching.workflows.report("constitutional_compliance").timely is True
 
 
 async def test_a_restart_keeps_acknowledgements_silences_escalations_and_running_workflows(
