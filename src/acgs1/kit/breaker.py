@@ -36,6 +36,7 @@ from interlock import (
 
 from acgs1.core.clock import Clock, SystemClock
 from acgs1.core.errors import DomainError
+from acgs1.kit.telemetry import BREAKER_CALLS, BREAKER_REJECTED, BREAKER_STATE
 
 __all__ = [
     "DEFAULT_CONFIG",
@@ -322,7 +323,32 @@ class Breakers:
             raise UnknownBreaker(f"no circuit breaker `{name}` in this process; known: {known}") from None
 
 
+class _Metrics:
+    """The events of the process's breakers as metrics. A breaker is shown from its first call or change on."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, State] = {}
+
+    def on_state_change(self, *, name: str, old: State, new: State) -> None:
+        BREAKER_STATE.labels(name, old.value).set(0)
+        BREAKER_STATE.labels(name, new.value).set(1)
+        self._shown[name] = new
+
+    def on_call(self, *, name: str, outcome: Outcome, duration: float) -> None:  # noqa: ARG002 - the protocol's
+        if name not in self._shown:
+            self._shown[name] = State.CLOSED
+            BREAKER_STATE.labels(name, State.CLOSED.value).set(1)
+        BREAKER_CALLS.labels(name, outcome.value).inc()
+
+    def on_rejected(self, *, name: str) -> None:
+        BREAKER_REJECTED.labels(name).inc()
+
+    def on_reset(self, *, name: str) -> None:
+        """Told as a change of state where it is one."""
+
+
 _process: Final = Breakers()
+_process.subscribe(_Metrics())
 
 
 def breakers() -> Breakers:

@@ -204,7 +204,7 @@ class TraceDetail(Message):
 
 
 class ForecastView(Message):
-    """`values` and `upper` (not passed with 90 % probability) per step; `at_risk_minutes`: when P95 is expected to pass its
+    """`values` and `upper` (not passed with 90 % probability) per step; `at_risk_minutes`: how soon from now P95 is expected to pass its
     objective. The errors are mean absolute errors of the last back-test, of the seasonal model and of the season before."""
 
     service: str
@@ -394,7 +394,8 @@ def monitoring_router() -> APIRouter:
     async def _forecasts(request: Request) -> Forecasts:
         service = _of(request)
         return Forecasts(
-            note=service.forecast_note, forecasts=[_forecast(forecast) for forecast in service.forecasts.values()]
+            note=service.forecast_note,
+            forecasts=[_forecast(forecast, service.clock.now()) for forecast in service.forecasts.values()],
         )
 
     @router.get("/events", dependencies=[read], summary="What changes, as server-sent events")
@@ -491,8 +492,8 @@ def _breaker(breaker: Breaker) -> BreakerView:
     )
 
 
-def _forecast(forecast: Forecast) -> ForecastView:
-    ahead = forecast.crosses(LATENCY_TARGET_SECONDS) if forecast.metric == "p95" else None
+def _forecast(forecast: Forecast, now: datetime) -> ForecastView:
+    ahead = forecast.crosses(LATENCY_TARGET_SECONDS, now) if forecast.metric == "p95" else None
     return ForecastView(
         service=forecast.service,
         metric=forecast.metric,

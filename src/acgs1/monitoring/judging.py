@@ -115,14 +115,16 @@ def judge_breakers(alerts: AlertBook, breakers: Iterable[Breaker], now: datetime
             alerts.resolve(alert.name, alert.target)
 
 
-def judge_forecasts(alerts: AlertBook, forecasts: Iterable[Forecast]) -> None:
+def judge_forecasts(alerts: AlertBook, forecasts: Iterable[Forecast], now: datetime) -> None:
+    """A service of which there is no forecast any more, or of which it reaches no further than `now`, is not at risk."""
+    at_risk: set[str] = set()
     for forecast in forecasts:
         if forecast.metric != "p95":
             continue
-        ahead = forecast.crosses(LATENCY_TARGET_SECONDS)
+        ahead = forecast.crosses(LATENCY_TARGET_SECONDS, now)
         if ahead is None:
-            alerts.resolve("slo-at-risk", forecast.service)
             continue
+        at_risk.add(forecast.service)
         alerts.fire(
             "slo-at-risk",
             forecast.service,
@@ -138,6 +140,9 @@ def judge_forecasts(alerts: AlertBook, forecasts: Iterable[Forecast]) -> None:
                 "made_at": format_instant(forecast.made_at),
             },
         )
+    for alert in alerts.firing:
+        if alert.name == "slo-at-risk" and alert.target not in at_risk:
+            alerts.resolve(alert.name, alert.target)
 
 
 def _hours(window: timedelta) -> str:

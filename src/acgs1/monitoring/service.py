@@ -45,6 +45,7 @@ from acgs1.monitoring.judging import (
     judge_objective,
     judge_workflows,
 )
+from acgs1.monitoring.metrics import count_check, count_runs, show
 from acgs1.monitoring.objectives import (
     ENFORCEMENT_TARGET_SECONDS,
     LATENCY_TARGET_SECONDS,
@@ -270,6 +271,8 @@ class EnhancedMonitoringService:
         judge_check(self.alerts, health, check, in_maintenance=in_maintenance)
         # A part that has not yet been seen serving may still be starting: its misses count from when it is called down.
         counted = not in_maintenance and health.status is not Status.UNKNOWN
+        if counted:
+            count_check(service_name, good=check.status.serves)
         self._checks.append((check, counted))
         self._unwritten.set()
         return check
@@ -286,9 +289,12 @@ class EnhancedMonitoringService:
             await self._save_alerts()
 
     def _judge_what_is_at_hand(self) -> None:
-        judge_workflows(self.alerts, self.workflows.reports())
-        judge_breakers(self.alerts, self.processes.breakers(), self.clock.now())
-        judge_forecasts(self.alerts, self.forecasts.values())
+        now, reports = self.clock.now(), self.workflows.reports()
+        self.forecasts = {key: forecast for key, forecast in self.forecasts.items() if now < forecast.ends_at}
+        judge_workflows(self.alerts, reports)
+        judge_breakers(self.alerts, self.processes.breakers(), now)
+        judge_forecasts(self.alerts, self.forecasts.values(), now)
+        show(reports, self.forecasts.values(), now)
         judge_database(self.alerts, away=self._database_away)
         self._tell()
         self._deliveries.retry()
@@ -362,7 +368,7 @@ class EnhancedMonitoringService:
     def _count(self, service: str, counted: ProcessCounts, bounds: list[float]) -> None:
         traffic, enforcement = counted.traffic, counted.enforcement
         self.counts.add(Indicator.ERRORS, service, traffic.requests - traffic.errors, traffic.requests)
-        self.counts.add(Indicator.CACHE, service, counted.cache_hits, counted.cache_hits + counted.cache_loads)
+        self.counts.add(Indicator.CACHE, service, counted.cache_hits, counted.cache_hits + counted.cache_waits)
         if tuple(bounds) != LATENCY_BUCKETS:
             return  # a process of another version: its latencies are not comparable
         within = dict(zip(bounds, traffic.within, strict=False))
@@ -375,6 +381,13 @@ class EnhancedMonitoringService:
             self.counts.add(Indicator.COMPLIANCE, service, decided.total - decided.failed, decided.total)
             in_time = decided.faster_than(ENFORCEMENT_TARGET_SECONDS)
             self.counts.add(Indicator.TIMELINESS, service, in_time, decided.total)
+            count_runs(
+                service,
+                "policy_enforcement",
+                total=decided.total,
+                noncompliant=decided.failed,
+                late=decided.total - in_time,
+            )
 
     def _run_started(self, run: StartedRun) -> None:
         self.workflows.workflow_started(run.workflow_type, run.workflow_id, run.at)
@@ -396,8 +409,10 @@ class EnhancedMonitoringService:
         if workflow_id is not None:
             self._ended_runs.append((execution.workflow_type, workflow_id))
         if service is not None:
-            self.counts.add(Indicator.COMPLIANCE, service, int(complies(execution)), 1)
-            self.counts.add(Indicator.TIMELINESS, service, int(timely(execution)), 1)
+            good, in_time = complies(execution), timely(execution)
+            self.counts.add(Indicator.COMPLIANCE, service, int(good), 1)
+            self.counts.add(Indicator.TIMELINESS, service, int(in_time), 1)
+            count_runs(service, execution.workflow_type, total=1, noncompliant=not good, late=not in_time)
 
     async def _write_down(self) -> None:
         """Write what was seen, heard and told; what cannot be written waits for the next time."""
@@ -477,7 +492,10 @@ class EnhancedMonitoringService:
         await self.state.end_silence(silence_id)
 
     async def forecast_now(self) -> None:
-        """Forecast load and P95 of every service that has been seen for long enough."""
+        """Forecast load and P95 of every service that has been seen for long enough.
+
+        What was forecast before stands until there is a newer one, or until it reaches no further than now.
+        """
         made, self.forecast_note = await forecast_services(
             sorted(_SERVICES),
             self.counts,

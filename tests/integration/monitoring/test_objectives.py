@@ -70,7 +70,7 @@ class Process:
                 traffic=Traffic(requests=self.requests, errors=self.errors, within=list(self.within)),
                 enforcement=Traffic(requests=self.decisions, errors=0, within=decided),
                 cache_hits=self.hits,
-                cache_loads=self.loads,
+                cache_waits=self.loads,
             ),
             bounds=list(LATENCY_BUCKETS),
             **{"breakers": [], "spans": [], "started": [], "finished": [], "dropped": 0, **more},
@@ -405,7 +405,7 @@ async def test_a_forecast_of_rising_latency_warns_before_the_objective_breaks(tm
     assert load.values[11] > 3 * load.values[2], "the wave is expected again"
     assert min(load.error, load.naive_error) < 0.2
     assert len(p95.values) == len(p95.upper) == 24
-    expected = p95.crosses(0.02)
+    expected = p95.crosses(0.02, clock.now())
     assert expected is not None
     assert expected <= timedelta(minutes=9), "the busy hours come again"
     await watching.stop_monitoring()
@@ -427,6 +427,27 @@ async def test_a_p95_expected_above_its_objective_is_an_alert_that_says_when(wat
     watching.forecasts["auth", "p95"] = forecast(0.01, 0.02)
     await watching.judge()
     assert [a for a in watching.alerts.firing if a.name == "slo-at-risk"] == []
+
+
+async def test_a_forecast_that_is_not_renewed_counts_down_and_ends(watching, clock, monkeypatch):
+    async def no_forecast(*_: Any, **__: Any) -> Any:
+        raise ForecastUnavailable("the library is gone")
+
+    monkeypatch.setattr("acgs1.monitoring.forecast.compute", no_forecast)
+    values = (0.01, 0.01, 0.06, 0.06, 0.01)
+    made = Forecast("auth", "p95", "mstl", clock.now(), clock.now(), timedelta(minutes=5), values, values, 0.001, 0.002)
+    watching.forecasts["auth", "p95"] = made
+    minutes: list[float | None] = []
+    for _ in range(6):
+        await watching.forecast_now()
+        await watching.judge()
+        at_risk = [a for a in watching.alerts.firing if a.name == "slo-at-risk"]
+        minutes.append(at_risk[0].evidence["minutes"] if at_risk else None)
+        clock.advance(4 * 60)
+    assert minutes == [10, 6, 2, 0, 0, None]
+    clock.advance(5 * 60)
+    await watching.judge()
+    assert watching.forecasts == {}
 
 
 async def test_without_the_library_there_is_a_reason_and_no_forecast(monkeypatch, tmp_path):
