@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -79,6 +79,8 @@ _UNWRITTEN: Final = 10_000
 _JUDGE_SECONDS: Final = 10.0
 _DATABASE_SECONDS: Final = 10.0
 """After so long the monitor's database counts as away."""
+_CLOCKS_DIFFER: Final = timedelta(minutes=1)
+"""How far in the past a beginning may lie that means "now"."""
 _PARTING_SECONDS: Final = 1.0
 """How long judging by hand, and stopping, wait for the sinks."""
 _RESOLVED_SHOWN: Final = 200
@@ -88,6 +90,11 @@ _SERVICES: Final = frozenset(part.name for part in SERVICES)
 class UnknownTarget(DomainError):
     code = "unknown_target"
     title = "The monitor watches no such part"
+
+
+class NoSuchMaintenance(DomainError):
+    code = "no_such_maintenance"
+    title = "There is no such maintenance"
 
 
 class NotMonitoring(DomainError):
@@ -531,18 +538,32 @@ class EnhancedMonitoringService:
         return execution
 
     async def announce_maintenance(
-        self, target: str | None, length: timedelta, reason: str, made_by: str
+        self, target: str | None, length: timedelta, reason: str, made_by: str, *, starts_at: datetime | None = None
     ) -> Maintenance:
-        """From now on for `length`, checks of `target` (None: of all) count for nothing. Raises UnknownTarget."""
+        """From `starts_at` (default: now) on for `length`, checks of `target` (None: of all) count for nothing.
+
+        Raises UnknownTarget, and InvalidRequest for a beginning in the past: what has been counted stays counted.
+        """
         if target is not None and target not in self.targets:
             raise UnknownTarget(f"`{target}` is none of {', '.join(self.targets)}")
         now = self.clock.now()
-        window = await self.history.add_maintenance(target, now, now + length, reason, made_by)
+        if starts_at is not None and starts_at < now - _CLOCKS_DIFFER:
+            raise InvalidRequest(f"`starts_at` {format_instant(starts_at)} has passed; it is {format_instant(now)}")
+        begins = max(starts_at or now, now).astimezone(UTC)
+        window = await self.history.add_maintenance(target, begins, begins + length, reason, made_by)
         self._maintenance = await self.history.maintenance()
         return window
 
+    async def end_maintenance(self, window_id: str) -> None:
+        """End it now; one that is still to come is called off. Raises NoSuchMaintenance."""
+        if all(window.id != window_id for window in self.maintenance):
+            raise NoSuchMaintenance(f"no maintenance `{window_id}` is under way or to come")
+        await self.history.end_maintenance(window_id, self.clock.now())
+        self._maintenance = await self.history.maintenance()
+
     @property
     def maintenance(self) -> list[Maintenance]:
+        """What is under way and what is to come, by its beginning."""
         now = self.clock.now()
         return [window for window in self._maintenance if now < window.ends_at]
 

@@ -17,7 +17,7 @@ import factories
 from acgs1.contracts.auth import Role
 from acgs1.core.clock import ManualClock
 from acgs1.kit.breaker import breakers
-from acgs1.kit.errors import DependencyUnavailable
+from acgs1.kit.errors import DependencyUnavailable, InvalidRequest
 from acgs1.kit.platform import Platform
 from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.web import create_service
@@ -25,7 +25,7 @@ from acgs1.monitoring.alerts import Alert, AlertBook
 from acgs1.monitoring.api import STATUSES, _stream, monitoring_router
 from acgs1.monitoring.delivery import MOST_WAITING, Delivery
 from acgs1.monitoring.health import Status
-from acgs1.monitoring.service import EnhancedMonitoringService
+from acgs1.monitoring.service import EnhancedMonitoringService, NoSuchMaintenance
 from acgs1.monitoring.settings import MonitoringSettings
 from acgs1.monitoring.sinks import AlertmanagerSink, SlackSink, WebhookSink
 from acgs1.monitoring.slo import Severity
@@ -177,6 +177,40 @@ async def test_checks_in_maintenance_count_for_nothing_and_raise_no_alert(world)
     world.clock.advance(3600)
     await world.check("auth")
     assert [a.name for a in world.service.alerts.firing if a.target == "auth"] == ["part-not-serving"]
+
+
+async def test_maintenance_can_be_planned_ended_early_and_called_off(world):
+    def in_maintenance() -> bool:
+        return any(w.covers("auth", world.clock.now()) for w in world.service.maintenance)
+
+    async def counted() -> int:
+        return (await world.service.history.tally("auth", timedelta(hours=2))).total
+
+    await world.check("auth", 3)
+    begins = world.clock.now() + timedelta(minutes=10)
+    planned = await world.service.announce_maintenance(
+        "auth", timedelta(minutes=30), "new disk", "usr_1", starts_at=begins
+    )
+    assert (planned.starts_at, planned.ends_at) == (begins, begins + timedelta(minutes=30))
+    before = await counted()
+    await world.check("auth")
+    assert (await counted(), in_maintenance()) == (before + 1, False), "it has not begun"
+    world.clock.advance(10 * 60)
+    await world.check("auth")
+    assert (await counted(), in_maintenance()) == (before + 1, True)
+    await world.service.end_maintenance(planned.id)
+    await world.check("auth")
+    assert (await counted(), in_maintenance()) == (before + 2, False)
+    assert world.service.maintenance == await world.service.history.maintenance() == []
+    off = await world.service.announce_maintenance(
+        None, timedelta(minutes=30), "move", "usr_1", starts_at=world.clock.now() + timedelta(hours=1)
+    )
+    await world.service.end_maintenance(off.id)
+    assert await world.service.history.maintenance() == []
+    with pytest.raises(InvalidRequest, match="has passed"):
+        await world.service.announce_maintenance("auth", timedelta(minutes=30), "late", "usr_1", starts_at=begins)
+    with pytest.raises(NoSuchMaintenance):
+        await world.service.end_maintenance(off.id)
 
 
 async def test_a_burning_budget_raises_an_alert_with_its_evidence(world):
@@ -386,12 +420,21 @@ async def test_the_api_shows_and_steers_the_monitor(world):
             f"{base}/maintenance", json={"target": "auth", "minutes": 5, "reason": "disk"}, headers=operator
         )
         assert pause.status_code == 201
-        assert (await get("/maintenance"))[0]["target"] == "auth"
+        (window,) = await get("/maintenance")
+        assert window["target"] == "auth"
+        later = {"starts_at": "2100-01-01T03:00:00+01:00", "minutes": 60, "reason": "move"}
+        planned = await console.client.post(f"{base}/maintenance", json=later, headers=operator)
+        assert (planned.status_code, planned.json()["ends_at"]) == (201, "2100-01-01T03:00:00Z")
+        for made in (window, planned.json()):
+            ended = await console.client.delete(f"{base}/maintenance/{made['id']}", headers=operator)
+            assert ended.status_code == 204
+        assert await get("/maintenance") == []
 
         for method, path, body, code, http_status in (
             ("GET", "/history/nobody", None, "unknown_target", 404),
             ("POST", "/breakers/nobody", {"action": "open", "reason": "x"}, "unknown_breaker", 404),
             ("DELETE", "/silences/sil_x", None, "no_such_alert", 404),
+            ("DELETE", "/maintenance/mnt_x", None, "no_such_maintenance", 404),
             ("POST", "/alerts/alr_x/acknowledgement", None, "no_such_alert", 404),
             ("POST", "/breakers/auth->console", {"action": "open", "reason": "x"}, "invalid_request", 422),
             ("POST", "/workflows/executions", {"workflow_type": "lunch", "execution_time": 1}, "unknown_workflow", 422),
