@@ -23,6 +23,9 @@ from acgs1.core.errors import DomainError
 Tool = Callable[..., Any]
 """A tool takes its arguments by name and returns its result, or an awaitable of it."""
 
+_GRACE_SECONDS = 0.25
+"""How long a decider that does not keep to its deadline is waited for; what it says then no longer counts."""
+
 RefusalReason = Literal["denied", "unknown_tool", "unknown_record", "arguments_unusable", "no_decision"]
 
 
@@ -119,18 +122,29 @@ class EnforcementPoint:
         self, call: ToolCall, approval: str | None
     ) -> tuple[EvaluationRequest, EvaluationResponse] | Refused:
         request: EvaluationRequest | None = None
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self._deadline
+        late = f"There was no decision within {self._deadline:g} s; nothing was done."
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout_at(ends_at):
                 request = evaluation_request(call, await self._source.facts(call))
-                return request, await self._decider.evaluate(request, approval=approval, deadline=self._deadline)
+            # The decider's own deadline comes first: its expiry counts in the decider's circuit breaker, a cancellation would not.
+            async with asyncio.timeout_at(ends_at + _GRACE_SECONDS):
+                response = await self._decider.evaluate(
+                    request, approval=approval, deadline=max(0.0, ends_at - loop.time())
+                )
         except UnknownRecord as error:
             return Refused(call, "unknown_record", error.detail)
         except ArgumentsUnusable as error:
             return Refused(call, "arguments_unusable", error.detail)
         except TimeoutError:
-            why = f"There was no decision within {self._deadline:g} s; nothing was done."
+            why = late
         except DomainError as error:
             why = f"There is no decision: {error.detail}. Nothing was done."
+        else:
+            if loop.time() <= ends_at:
+                return request, response
+            why = late
         return Refused(call, "no_decision", why, request=request)
 
     def _denied(self, call: ToolCall, request: EvaluationRequest, response: EvaluationResponse) -> Refused:

@@ -90,7 +90,9 @@ class ProcessCounts(Message):
     enforcement: Traffic
     """The decision point's part of the traffic."""
     cache_hits: int
-    cache_loads: int
+    """Hot reads that were answered without waiting for a load; what is refreshed in the background makes nobody wait."""
+    cache_waits: int
+    """Hot reads that waited for a load, their own or one that they shared."""
 
 
 class ProcessReport(Message):

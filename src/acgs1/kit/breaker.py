@@ -12,7 +12,9 @@ Use:
         response.raise_for_status()
 
 What leaves the block as an `Exception` counts as a failure unless `is_failure` says otherwise; cancellation never
-counts. Keep only the exchange with the dependency inside the block: a 4xx is an answer, not a fault of the dependency.
+counts. So a deadline belongs inside the block (`async with edge, asyncio.timeout(5): ...`): around it, its expiry would
+cross the block as a cancellation, and a dependency that hangs would never open its breaker. Keep only the exchange with
+the dependency inside the block: a 4xx is an answer, not a fault of the dependency.
 """
 
 import logging
@@ -34,9 +36,11 @@ from interlock import (
 
 from acgs1.core.clock import Clock, SystemClock
 from acgs1.core.errors import DomainError
+from acgs1.kit.telemetry import BREAKER_CALLS, BREAKER_REJECTED, BREAKER_STATE
 
 __all__ = [
     "DEFAULT_CONFIG",
+    "DELIVERY_CONFIG",
     "BreakerSnapshot",
     "Breakers",
     "CircuitBreaker",
@@ -64,6 +68,21 @@ DEFAULT_CONFIG: Final = Config(
 )
 """The default edge: opens when, of at least 10 calls in the last 30 s, half failed or 80 % took 2 s or more; after 5 s
 three probes, one at a time, decide whether it closes."""
+
+DELIVERY_CONFIG: Final = Config(
+    window_type=WindowType.COUNT_BASED,
+    window_size=3,
+    minimum_number_of_calls=3,
+    failure_rate_threshold=1.0,
+    # Slow is good enough here: nobody waits for it.
+    slow_call_duration_threshold=3600.0,
+    slow_call_rate_threshold=1.0,
+    wait_duration_in_open=30.0,
+    permitted_calls_in_half_open=1,
+    max_concurrent_probes=1,
+)
+"""An edge over which one background task delivers one thing after the other, seldom and with patience: ten calls in 30 s never come
+together when each hangs for ten. Opens after three failures in a row; after 30 s one probe decides."""
 
 _HISTORY: Final = 32
 
@@ -304,7 +323,32 @@ class Breakers:
             raise UnknownBreaker(f"no circuit breaker `{name}` in this process; known: {known}") from None
 
 
+class _Metrics:
+    """The events of the process's breakers as metrics. A breaker is shown from its first call or change on."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, State] = {}
+
+    def on_state_change(self, *, name: str, old: State, new: State) -> None:
+        BREAKER_STATE.labels(name, old.value).set(0)
+        BREAKER_STATE.labels(name, new.value).set(1)
+        self._shown[name] = new
+
+    def on_call(self, *, name: str, outcome: Outcome, duration: float) -> None:  # noqa: ARG002 - the protocol's
+        if name not in self._shown:
+            self._shown[name] = State.CLOSED
+            BREAKER_STATE.labels(name, State.CLOSED.value).set(1)
+        BREAKER_CALLS.labels(name, outcome.value).inc()
+
+    def on_rejected(self, *, name: str) -> None:
+        BREAKER_REJECTED.labels(name).inc()
+
+    def on_reset(self, *, name: str) -> None:
+        """Told as a change of state where it is one."""
+
+
 _process: Final = Breakers()
+_process.subscribe(_Metrics())
 
 
 def breakers() -> Breakers:

@@ -23,10 +23,16 @@ Token = Callable[[], Awaitable[str]]
 _ATTEMPTS = 3
 _FIRST_PAUSE = 0.05
 _WARM_ATTEMPTS = 4
+_WARM_SECONDS = 1.0
+_TOKEN_SECONDS = 3.0
 
 
 class _ServerFault(Exception):
     """The other side failed or did not answer: counts against its breaker."""
+
+
+class _TooSlow(_ServerFault):
+    """It had no answer by the deadline."""
 
 
 class PartClient:
@@ -56,9 +62,9 @@ class PartClient:
         """Make a connection before the first call needs it; returns when there is one, or when the part does not come up soon."""
         for attempt in range(_WARM_ATTEMPTS):
             try:
-                async with self._breaker:
-                    await self._http.get(self._base_url + "/health/live", timeout=1.0)
-            except (httpx.HTTPError, CircuitOpenError):
+                async with self._breaker, asyncio.timeout(_WARM_SECONDS):
+                    await self._http.get(self._base_url + "/health/live", timeout=_WARM_SECONDS)
+            except (httpx.HTTPError, TimeoutError, CircuitOpenError):
                 # It may be starting: the parts of a system start together.
                 await asyncio.sleep(_FIRST_PAUSE * 4**attempt)
             else:
@@ -97,18 +103,21 @@ class PartClient:
         deadline: float,
         key: str | None = None,
     ) -> httpx.Response:
+        # INVARIANT: no timeout spans the breaker's block. Its expiry would cross the block as a cancellation, which is the caller's own
+        # and never counts, and a part that hangs would never open its breaker.
+        ends_at = asyncio.get_running_loop().time() + deadline
         try:
-            async with asyncio.timeout(deadline):
-                for attempt in range(1, _ATTEMPTS + 1):
-                    try:
-                        return await self._once(method, path, params, body, key, deadline)
-                    except _ServerFault:
-                        if attempt == _ATTEMPTS:
-                            raise
-                        await asyncio.sleep(_FIRST_PAUSE * 4 ** (attempt - 1))  # back-off between tries
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    return await self._once(method, path, params, body, key, ends_at)
+                except _ServerFault:
+                    pause = _FIRST_PAUSE * 4 ** (attempt - 1)  # back-off between tries
+                    if attempt == _ATTEMPTS or asyncio.get_running_loop().time() + pause >= ends_at:
+                        raise
+                    await asyncio.sleep(pause)
         except CircuitOpenError:
             raise self._gone("its circuit breaker is open", "rejected") from None
-        except TimeoutError:
+        except (TimeoutError, _TooSlow):
             raise self._gone(f"no answer within {deadline:g} s", "timeout") from None
         except _ServerFault as fault:
             raise self._gone(str(fault), "failed") from fault
@@ -121,11 +130,12 @@ class PartClient:
         params: Mapping[str, Any] | None,
         body: BaseModel | str | None,
         key: str | None,
-        deadline: float,
+        ends_at: float,
     ) -> httpx.Response:
         headers = {"Accept": "application/json"}
         if self._token is not None:
-            headers["Authorization"] = f"Bearer {await self._token()}"
+            async with asyncio.timeout_at(ends_at):
+                headers["Authorization"] = f"Bearer {await self._token()}"
         if key is not None:
             headers["Idempotency-Key"] = key
         if request_id := request_id_var.get():
@@ -134,9 +144,11 @@ class PartClient:
         if body is not None:
             content = body if isinstance(body, str) else body.model_dump_json()
             headers["Content-Type"] = "application/json"
+        if asyncio.get_running_loop().time() >= ends_at:
+            raise TimeoutError  # the token took it all, which is no fault of the part
         async with self._breaker:
             with span(f"{method} {self._target}", CLIENT, {"server.part": self._target, "url.path": path}):
-                response = await self._exchange(method, path, params, content, headers, deadline)
+                response = await self._exchange(method, path, params, content, headers, ends_at)
         if response.status_code >= 400:
             OUTBOUND.labels(self._source, self._target, "refused").inc()
             raise self._refused(response)
@@ -150,14 +162,18 @@ class PartClient:
         params: Mapping[str, Any] | None,
         content: str | None,
         headers: dict[str, str],
-        deadline: float,
+        ends_at: float,
     ) -> httpx.Response:
         if trace := traceparent():
             headers["Traceparent"] = trace
         try:
-            response = await self._http.request(
-                method, self._base_url + path, params=params, content=content, headers=headers, timeout=deadline
-            )
+            # httpx's own timeouts are for each read and write: an answer that drips in would outlast them all.
+            async with asyncio.timeout_at(ends_at):
+                response = await self._http.request(
+                    method, self._base_url + path, params=params, content=content, headers=headers, timeout=None
+                )
+        except TimeoutError:
+            raise _TooSlow from None
         except httpx.HTTPError as error:
             raise _ServerFault(f"{type(error).__name__}: {error}") from error
         if response.status_code >= 500:
@@ -192,7 +208,10 @@ class PartClient:
 
 
 class ServiceToken:
-    """This service's own access token, by client credentials (RFC 6749, section 4.4), renewed at four fifths of its life."""
+    """This service's own access token, by client credentials (RFC 6749, section 4.4), renewed at four fifths of its life.
+
+    One renewal serves all who wait for it; it goes on when they stop waiting, for three seconds at most.
+    """
 
     def __init__(
         self, service: str, secret: str, auth_url: str, http: httpx.AsyncClient, clock: Clock, breaker: CircuitBreaker
@@ -206,32 +225,45 @@ class ServiceToken:
         self._token = ""
         self._renew_at = float("-inf")
         self._ends_at = float("-inf")
-        self._lock = asyncio.Lock()
+        self._renewing: asyncio.Task[str] | None = None
 
     async def __call__(self) -> str:
         if self._clock.monotonic() < self._renew_at:
             return self._token
-        async with self._lock:
-            now = self._clock.monotonic()
-            if now < self._renew_at:
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew(), name=f"token-{self._service}")
+            self._renewing.add_done_callback(_retrieve)
+        # Shielded: a caller with less patience must not cut it off before the breaker has heard how it ended.
+        return await asyncio.shield(self._renewing)
+
+    async def _renew(self) -> str:
+        now = self._clock.monotonic()
+        try:
+            fresh = await self._fetch()
+        except (httpx.HTTPError, TimeoutError, CircuitOpenError, _ServerFault) as error:
+            # While auth is away the old token serves until it ends.
+            if now < self._ends_at:
                 return self._token
-            try:
-                fresh = await self._fetch()
-            except (httpx.HTTPError, CircuitOpenError, _ServerFault) as error:
-                # While auth is away the old token serves until it ends.
-                if now < self._ends_at:
-                    return self._token
-                raise DependencyUnavailable(f"`auth` gave no service token: {error}") from error
-            self._token = fresh.access_token
-            self._renew_at = now + fresh.expires_in * 0.8
-            self._ends_at = now + fresh.expires_in - 5
-            return self._token
+            raise DependencyUnavailable(f"`auth` gave no service token: {error or type(error).__name__}") from error
+        self._token = fresh.access_token
+        self._renew_at = now + fresh.expires_in * 0.8
+        self._ends_at = now + fresh.expires_in - 5
+        return self._token
 
     async def _fetch(self) -> AccessToken:
-        async with self._breaker:
+        async with self._breaker, asyncio.timeout(_TOKEN_SECONDS):
             response = await self._http.post(
-                self._url, data={"grant_type": "client_credentials"}, auth=(self._service, self._secret), timeout=3.0
+                self._url,
+                data={"grant_type": "client_credentials"},
+                auth=(self._service, self._secret),
+                timeout=_TOKEN_SECONDS,
             )
             if response.status_code != 200:
                 raise _ServerFault(f"it answered {response.status_code}")
         return AccessToken.model_validate_json(response.content)
+
+
+def _retrieve(task: asyncio.Task[str]) -> None:
+    """Nobody may be waiting any more for how it ended."""
+    if not task.cancelled():
+        task.exception()

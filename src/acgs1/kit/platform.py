@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,7 +15,7 @@ from acgs1.contracts.topology import CONSOLE, PART_BY_NAME
 from acgs1.core.clock import Clock, SystemClock
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import Authenticator, KeySource, PublishedKeys
-from acgs1.kit.breaker import BreakerSnapshot, State, breakers
+from acgs1.kit.breaker import DEFAULT_CONFIG, DELIVERY_CONFIG, BreakerSnapshot, State, breakers
 from acgs1.kit.clients import PartClient, ServiceToken
 from acgs1.kit.db import Database
 from acgs1.kit.home import Home
@@ -34,6 +35,9 @@ _log = structlog.get_logger()
 _REPORT_DEADLINE = 3.0
 _EDGE_STATES = ("held open", "circuit open", "idle", "ok")
 """Of an edge to another part, the worst first. `idle`: its breaker would let the next call through, and there was none yet."""
+_CHECK_SECONDS = 2.0
+# Renewals come one after the other: while auth hangs, ten of them take half a minute.
+_TOKEN_EDGE = replace(DEFAULT_CONFIG, window_size=60)
 
 
 class Platform:
@@ -61,6 +65,7 @@ class Platform:
         self._migrations = migrations
         self._tasks: list[asyncio.Task[None]] = []
         self._checks: dict[str, Callable[[], Any]] = {}
+        self._checking: dict[str, asyncio.Task[str]] = {}
         self._warmed: set[str] = set()
         self._running = False
         self._export: OtlpExport | None = None
@@ -70,7 +75,7 @@ class Platform:
             settings.url("auth"),
             self.http,
             self.clock,
-            breakers().get(f"{service}->auth.token"),
+            breakers().get(f"{service}->auth.token", _TOKEN_EDGE),
         )
         keys = PublishedKeys(
             lambda: self.client("auth", anonymous=True).get_json("/.well-known/jwks.json", deadline=3.0),
@@ -122,15 +127,18 @@ class Platform:
         """
         checks = {"database": self.database.ping, **self._checks}
 
-        async def one(check: Callable[[], Any]) -> str:
+        async def one(name: str, check: Callable[[], Any]) -> str:
+            if name not in self._checking:
+                self._checking[name] = asyncio.create_task(_outcome(check), name=f"check-{name}")
+                self._checking[name].add_done_callback(lambda _: self._checking.pop(name, None))
             try:
-                async with asyncio.timeout(2.0):
-                    await check()
-            except (DomainError, SQLAlchemyError, OSError, TimeoutError) as error:
+                async with asyncio.timeout(_CHECK_SECONDS):
+                    # Shielded: the edge's circuit breaker is to hear how it ends, and a cancellation tells it nothing.
+                    return await asyncio.shield(self._checking[name])
+            except TimeoutError as error:
                 return f"failed: {type(error).__name__}"
-            return "ok"
 
-        results = await asyncio.gather(*(one(check) for check in checks.values()))
+        results = await asyncio.gather(*(one(name, check) for name, check in checks.items()))
         return self._edges() | dict(zip(checks, results, strict=True))
 
     def _edges(self) -> dict[str, str]:
@@ -168,7 +176,7 @@ class Platform:
         if self.settings.otlp_endpoint is not None:
             from acgs1.kit.otlp import OtlpExport
 
-            edge = breakers().get(f"{self.service}->otlp")
+            edge = breakers().get(f"{self.service}->otlp", DELIVERY_CONFIG)
             self._export = OtlpExport(self.settings.otlp_endpoint, self.service, edge)
             recorder().listener = self._export.export
         if self.service != CONSOLE.name:
@@ -178,9 +186,10 @@ class Platform:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
+        ending: list[asyncio.Task[Any]] = [*self._tasks, *self._checking.values()]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
         if self._export is not None:
             recorder().listener = None
             await asyncio.to_thread(self._export.close)
@@ -199,3 +208,11 @@ def _edge_state(breaker: BreakerSnapshot) -> str:
             return "held open"
         case _:
             return "idle"
+
+
+async def _outcome(check: Callable[[], Any]) -> str:
+    try:
+        await check()
+    except (DomainError, SQLAlchemyError, OSError) as error:
+        return f"failed: {type(error).__name__}"
+    return "ok"

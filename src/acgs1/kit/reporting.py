@@ -200,12 +200,12 @@ def reported_breakers(known: Breakers) -> list[ReportedBreaker]:
 def process_counts(metrics: Iterable[Metric]) -> ProcessCounts:
     """The figures that objectives are judged by, from what `/metrics` shows."""
     everything, enforcement = _Sums(), _Sums()
-    hits = loads = 0
+    hits = waits = 0
     for metric in metrics:
         if metric.name == "acgs_cache_hits":
             hits += sum(int(s.value) for s in metric.samples if s.name.endswith("_total"))
-        elif metric.name == "acgs_cache_loads":
-            loads += sum(int(s.value) for s in metric.samples if s.name.endswith("_total"))
+        elif metric.name in {"acgs_cache_misses", "acgs_cache_joined"}:
+            waits += sum(int(s.value) for s in metric.samples if s.name.endswith("_total"))
         elif metric.name in {"acgs_http_requests", "acgs_http_request_seconds"}:
             for sample in metric.samples:
                 route = sample.labels.get("route", "")
@@ -214,7 +214,7 @@ def process_counts(metrics: Iterable[Metric]) -> ProcessCounts:
                     if route == ENFORCEMENT_ROUTE:
                         enforcement.add(sample)
     return ProcessCounts(
-        traffic=everything.traffic(), enforcement=enforcement.traffic(), cache_hits=hits, cache_loads=loads
+        traffic=everything.traffic(), enforcement=enforcement.traffic(), cache_hits=hits, cache_waits=waits
     )
 
 

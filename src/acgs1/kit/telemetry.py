@@ -29,6 +29,14 @@ LATENCY = Histogram(
     buckets=LATENCY_BUCKETS,
 )
 OUTBOUND = Counter("acgs_outbound_requests", "Calls to other parts", ["service", "target", "outcome"])
+BREAKER_STATE = Gauge(
+    "acgs_breaker_state",
+    "1 for the state that a circuit breaker is in, 0 for those it was in",
+    ["breaker", "state"],
+    multiprocess_mode="livemax",
+)
+BREAKER_CALLS = Counter("acgs_breaker_calls", "Calls through a circuit breaker, by outcome", ["breaker", "outcome"])
+BREAKER_REJECTED = Counter("acgs_breaker_rejected", "Calls that an open circuit breaker turned away", ["breaker"])
 OUTBOX_PENDING = Gauge(
     "acgs_outbox_pending", "Events not yet acknowledged by the log", ["service"], multiprocess_mode="livemax"
 )

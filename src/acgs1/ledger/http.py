@@ -56,7 +56,7 @@ def open_line(url: str, timeout: float) -> Line:
         return PlainLine(host, parts.port or 80, parts.netloc, parts.path or "/", parts.query, timeout)
     import httpx
 
-    return HttpxLine(httpx.AsyncClient(timeout=timeout), url, owned=True)
+    return HttpxLine(httpx.AsyncClient(timeout=timeout), url, timeout, owned=True)
 
 
 def _behind_proxy(host: str) -> bool:
@@ -67,16 +67,21 @@ def _behind_proxy(host: str) -> bool:
 class HttpxLine:
     """Through an httpx client, which is closed with the line where it is `owned`."""
 
-    def __init__(self, http: "httpx.AsyncClient", url: str, *, owned: bool) -> None:
+    def __init__(self, http: "httpx.AsyncClient", url: str, timeout: float, *, owned: bool) -> None:
         self._http = http
         self._url = url
+        self._timeout = timeout
         self._owned = owned
 
     async def post(self, body: bytes) -> Reply:
         import httpx
 
         try:
-            response = await self._http.post(self._url, content=body, headers={"content-type": "application/json"})
+            # httpx's own timeouts are for each read and write: an answer that drips in would outlast them all.
+            async with asyncio.timeout(self._timeout):
+                response = await self._http.post(self._url, content=body, headers={"content-type": "application/json"})
+        except TimeoutError:
+            raise LineError(f"no answer within {self._timeout:g} s") from None
         except httpx.HTTPError as error:
             raise LineError(str(error) or type(error).__name__) from error
         return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, response.content)

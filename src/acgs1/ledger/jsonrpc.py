@@ -32,7 +32,7 @@ class JsonRpc:
         """`timeout` in seconds for each request. A given `http` client is used and not closed."""
         self.url = url
         self._timeout = timeout
-        self._line: Line = open_line(url, timeout) if http is None else HttpxLine(http, url, owned=False)
+        self._line: Line = open_line(url, timeout) if http is None else HttpxLine(http, url, timeout, owned=False)
         self._ids = itertools.count(1)
 
     async def __aenter__(self) -> "JsonRpc":

@@ -77,9 +77,14 @@ class AlertBook:
         self._silences = list(silences)
 
     def changed(self) -> list[Alert]:
-        """The alerts that changed since the previous call."""
-        changed, self._changed = self._changed, {}
-        return list(changed.values())
+        """The alerts that are not stored as they are now."""
+        return list(self._changed.values())
+
+    def stored(self, alerts: Iterable[Alert]) -> None:
+        """These have been stored; one that has changed meanwhile still differs."""
+        for alert in alerts:
+            if self._changed.get(alert.id) is alert:
+                del self._changed[alert.id]
 
     @property
     def firing(self) -> list[Alert]:
@@ -121,7 +126,8 @@ class AlertBook:
         return alert
 
     def resolve(self, name: str, target: str) -> Alert | None:
-        """The condition no longer holds; those who were told of it are told so."""
+        """The condition no longer holds. Whoever is told of alerts hears of it, also of one that nobody had heard of yet: it was no
+        less there for having been short. One that is silenced and has not been told stays untold."""
         alert = self._firing.pop((name, target), None)
         if alert is None:
             return None
@@ -129,7 +135,7 @@ class AlertBook:
         alert = replace(alert, resolved_at=now, updated_at=now)
         self._resolved = [*self._resolved, alert][-_KEPT:]
         self._changed[alert.id] = alert
-        if alert.notified_at is not None:
+        if alert.notified_at is not None or not any(silence.covers(alert, now) for silence in self._silences):
             self._untold.append(alert)
         return alert
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from acgs1.contracts.auth import Identity, Role
 from acgs1.contracts.common import Message
@@ -26,7 +26,13 @@ from acgs1.monitoring.forecast import Forecast
 from acgs1.monitoring.health import Status
 from acgs1.monitoring.objectives import LATENCY_TARGET_SECONDS
 from acgs1.monitoring.processes import Breaker
-from acgs1.monitoring.service import EnhancedMonitoringService, NotMonitoring, UnknownTarget, get_monitoring_service
+from acgs1.monitoring.service import (
+    EnhancedMonitoringService,
+    NoSuchMaintenance,
+    NotMonitoring,
+    UnknownTarget,
+    get_monitoring_service,
+)
 from acgs1.monitoring.sinks import as_json
 from acgs1.monitoring.traces import NoSuchTrace
 from acgs1.monitoring.workflows import InvalidExecution, UnknownWorkflow
@@ -35,6 +41,7 @@ STATUSES: dict[type[DomainError], int] = {
     UnknownTarget: 404,
     UnknownBreaker: 404,
     NoSuchAlert: 404,
+    NoSuchMaintenance: 404,
     NoSuchTrace: 404,
     UnknownWorkflow: 422,
     InvalidExecution: 422,
@@ -127,7 +134,10 @@ class SilenceView(Message):
 
 
 class NewMaintenance(Message):
+    """`starts_at` is now where it is left out; `minutes` count from it."""
+
     target: str | None = None
+    starts_at: AwareDatetime | None = None
     minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)]
     reason: Annotated[str, Field(min_length=1, max_length=400)]
 
@@ -154,6 +164,7 @@ class WorkflowView(Message):
     running: int
     stuck: tuple[str, ...]
     compliant: bool | None
+    timely: bool | None
 
 
 class NewExecution(Message):
@@ -203,7 +214,7 @@ class TraceDetail(Message):
 
 
 class ForecastView(Message):
-    """`values` and `upper` (not passed with 90 % probability) per step; `at_risk_minutes`: when P95 is expected to pass its
+    """`values` and `upper` (not passed with 90 % probability) per step; `at_risk_minutes`: how soon from now P95 is expected to pass its
     objective. The errors are mean absolute errors of the last back-test, of the seasonal model and of the season before."""
 
     service: str
@@ -347,16 +358,25 @@ def monitoring_router() -> APIRouter:
     async def _end_silence(request: Request, silence_id: str) -> None:
         await _of(request).end_silence(silence_id)
 
-    @router.get("/maintenance", dependencies=[read], summary="Announced maintenance")
+    @router.get("/maintenance", dependencies=[read], summary="Maintenance under way or to come")
     async def _maintenance(request: Request) -> list[MaintenanceView]:
         return [MaintenanceView(**_fields(window)) for window in _of(request).maintenance]
 
-    @router.post("/maintenance", status_code=201, summary="Announce maintenance from now on")
+    @router.post("/maintenance", status_code=201, summary="Announce maintenance, from now on or from a time to come")
     async def _announce(request: Request, body: NewMaintenance, who: Identity = operate) -> MaintenanceView:
         window = await _of(request).announce_maintenance(
-            body.target, timedelta(minutes=body.minutes), body.reason, who.id
+            body.target, timedelta(minutes=body.minutes), body.reason, who.id, starts_at=body.starts_at
         )
         return MaintenanceView(**_fields(window))
+
+    @router.delete(
+        "/maintenance/{window_id}",
+        status_code=204,
+        dependencies=[operate],
+        summary="End maintenance early, or call it off",
+    )
+    async def _end_maintenance(request: Request, window_id: str) -> None:
+        await _of(request).end_maintenance(window_id)
 
     @router.get("/workflows", dependencies=[read], summary="The five governance workflows")
     async def _workflows(request: Request) -> list[WorkflowView]:
@@ -393,7 +413,8 @@ def monitoring_router() -> APIRouter:
     async def _forecasts(request: Request) -> Forecasts:
         service = _of(request)
         return Forecasts(
-            note=service.forecast_note, forecasts=[_forecast(forecast) for forecast in service.forecasts.values()]
+            note=service.forecast_note,
+            forecasts=[_forecast(forecast, service.clock.now()) for forecast in service.forecasts.values()],
         )
 
     @router.get("/events", dependencies=[read], summary="What changes, as server-sent events")
@@ -490,8 +511,8 @@ def _breaker(breaker: Breaker) -> BreakerView:
     )
 
 
-def _forecast(forecast: Forecast) -> ForecastView:
-    ahead = forecast.crosses(LATENCY_TARGET_SECONDS) if forecast.metric == "p95" else None
+def _forecast(forecast: Forecast, now: datetime) -> ForecastView:
+    ahead = forecast.crosses(LATENCY_TARGET_SECONDS, now) if forecast.metric == "p95" else None
     return ForecastView(
         service=forecast.service,
         metric=forecast.metric,

@@ -46,11 +46,18 @@ class Forecast:
     error: float
     naive_error: float
 
-    def crosses(self, limit: float) -> timedelta | None:
-        """How long after `made_at` the expected value is above `limit` for the first time; None when it stays below."""
+    @property
+    def ends_at(self) -> datetime:
+        """From here on it says nothing."""
+        return self.starts_at + len(self.values) * self.step
+
+    def crosses(self, limit: float, now: datetime) -> timedelta | None:
+        """How long from `now` on until the expected value is above `limit` for the first time; None when it stays below for as
+        long as the forecast reaches."""
         for index, value in enumerate(self.values):
-            if value > limit:
-                return max(timedelta(0), self.starts_at + index * self.step - self.made_at)
+            begins = self.starts_at + index * self.step
+            if value > limit and now < begins + self.step:
+                return max(timedelta(0), begins - now)
         return None
 
 

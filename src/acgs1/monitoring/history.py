@@ -231,6 +231,13 @@ class History:
             )
         return window
 
+    async def end_maintenance(self, window_id: str, at: datetime) -> None:
+        """The window ends `at` rather than later; one that had not begun by then never was."""
+        async with self._database.transaction() as session:
+            is_it = MAINTENANCE.c.id == window_id
+            await session.execute(MAINTENANCE.delete().where(is_it, MAINTENANCE.c.starts_at >= at))
+            await session.execute(MAINTENANCE.update().where(is_it, MAINTENANCE.c.ends_at > at).values(ends_at=at))
+
     async def maintenance(self) -> list[Maintenance]:
         """Windows that are open or to come."""
         async with self._database.reading() as session:

@@ -33,6 +33,21 @@ def judge_check(alerts: AlertBook, health: TargetHealth, check: Check, *, in_mai
         )
 
 
+def judge_database(alerts: AlertBook, *, away: bool) -> None:
+    """The monitor's own database: without it the budgets are not judged, and nobody would notice."""
+    if not away:
+        alerts.resolve("monitor-without-database", "monitor")
+        return
+    alerts.fire(
+        "monitor-without-database",
+        "monitor",
+        Severity.CRITICAL,
+        "the monitor does not reach its database: error budgets are not judged",
+        runbook=f"{RUNBOOKS}#the-monitor-has-no-database",
+        evidence={},
+    )
+
+
 def judge_objective(alerts: AlertBook, objective: Objective, tallies: Tallies) -> None:
     """`tallies`: what counts for the objective, by window."""
     name = f"{objective.name.removeprefix(objective.service + '-')}-budget-burns"
@@ -100,14 +115,16 @@ def judge_breakers(alerts: AlertBook, breakers: Iterable[Breaker], now: datetime
             alerts.resolve(alert.name, alert.target)
 
 
-def judge_forecasts(alerts: AlertBook, forecasts: Iterable[Forecast]) -> None:
+def judge_forecasts(alerts: AlertBook, forecasts: Iterable[Forecast], now: datetime) -> None:
+    """A service of which there is no forecast any more, or of which it reaches no further than `now`, is not at risk."""
+    at_risk: set[str] = set()
     for forecast in forecasts:
         if forecast.metric != "p95":
             continue
-        ahead = forecast.crosses(LATENCY_TARGET_SECONDS)
+        ahead = forecast.crosses(LATENCY_TARGET_SECONDS, now)
         if ahead is None:
-            alerts.resolve("slo-at-risk", forecast.service)
             continue
+        at_risk.add(forecast.service)
         alerts.fire(
             "slo-at-risk",
             forecast.service,
@@ -123,6 +140,9 @@ def judge_forecasts(alerts: AlertBook, forecasts: Iterable[Forecast]) -> None:
                 "made_at": format_instant(forecast.made_at),
             },
         )
+    for alert in alerts.firing:
+        if alert.name == "slo-at-risk" and alert.target not in at_risk:
+            alerts.resolve(alert.name, alert.target)
 
 
 def _hours(window: timedelta) -> str:

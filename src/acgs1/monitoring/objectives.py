@@ -37,8 +37,10 @@ P95: Final = Promise("latency-p95", Indicator.LATENCY, 0.95, "latency-budget-bur
 P99: Final = Promise("latency-p99", Indicator.LATENCY, 0.99, "latency-budget-burns", Severity.WARNING, 10)
 CACHE: Final = Promise("cache-hits", Indicator.CACHE, 0.80, "the-cache-answers-too-little", Severity.INFO, 100)
 COMPLIANCE: Final = Promise("compliance", Indicator.COMPLIANCE, 0.99, "compliance-budget-burns", Severity.CRITICAL, 3)
+TIMELINESS: Final = Promise("timeliness", Indicator.TIMELINESS, 0.99, "timeliness-budget-burns", Severity.WARNING, 20)
+"""Apart from compliance: a proof that takes longer than it should is as right as one that does not."""
 
-OF_SERVICES: Final = (ERRORS, P95, P99, CACHE, COMPLIANCE)
+OF_SERVICES: Final = (ERRORS, P95, P99, CACHE, COMPLIANCE, TIMELINESS)
 """What every service promises beside its uptime."""
 
 

@@ -14,7 +14,7 @@ FORGOTTEN_AFTER: Final = timedelta(seconds=90)
 """A process that has not reported for so long is taken for gone."""
 _RESETS_STAND: Final = timedelta(minutes=5)
 _NO_TRAFFIC: Final = Traffic()
-_NO_COUNTS: Final = ProcessCounts(traffic=_NO_TRAFFIC, enforcement=_NO_TRAFFIC, cache_hits=0, cache_loads=0)
+_NO_COUNTS: Final = ProcessCounts(traffic=_NO_TRAFFIC, enforcement=_NO_TRAFFIC, cache_hits=0, cache_waits=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _difference(now: ProcessCounts, before: ProcessCounts) -> ProcessCounts:
         traffic=_traffic(now.traffic, before.traffic),
         enforcement=_traffic(now.enforcement, before.enforcement),
         cache_hits=max(0, now.cache_hits - before.cache_hits),
-        cache_loads=max(0, now.cache_loads - before.cache_loads),
+        cache_waits=max(0, now.cache_waits - before.cache_waits),
     )
 
 

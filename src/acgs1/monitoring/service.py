@@ -3,8 +3,8 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
-from datetime import datetime, timedelta
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -24,7 +24,7 @@ from acgs1.contracts.topology import CONSOLE, PARTS, SERVICES
 from acgs1.core.clock import Clock, SystemClock, format_instant
 from acgs1.core.errors import DomainError
 from acgs1.core.ids import new_id
-from acgs1.kit.breaker import UnknownBreaker, breakers
+from acgs1.kit.breaker import UnknownBreaker
 from acgs1.kit.db import Database
 from acgs1.kit.errors import DependencyUnavailable, InvalidRequest
 from acgs1.kit.home import Home
@@ -34,10 +34,19 @@ from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.telemetry import LATENCY_BUCKETS
 from acgs1.monitoring.alerts import Alert, AlertBook, Silence
 from acgs1.monitoring.counts import Counts
+from acgs1.monitoring.delivery import Deliveries
 from acgs1.monitoring.forecast import Forecast, Metric, forecast_services
 from acgs1.monitoring.health import Check, Status, TargetHealth
 from acgs1.monitoring.history import History, Maintenance
-from acgs1.monitoring.judging import judge_breakers, judge_check, judge_forecasts, judge_objective, judge_workflows
+from acgs1.monitoring.judging import (
+    judge_breakers,
+    judge_check,
+    judge_database,
+    judge_forecasts,
+    judge_objective,
+    judge_workflows,
+)
+from acgs1.monitoring.metrics import count_check, count_runs, show
 from acgs1.monitoring.objectives import (
     ENFORCEMENT_TARGET_SECONDS,
     LATENCY_TARGET_SECONDS,
@@ -57,7 +66,7 @@ from acgs1.monitoring.slo import (
 )
 from acgs1.monitoring.state import BreakerOrder, State
 from acgs1.monitoring.traces import Traces
-from acgs1.monitoring.workflows import Counted, Execution, GovernanceWorkflowMonitor, complies
+from acgs1.monitoring.workflows import Counted, Execution, GovernanceWorkflowMonitor, complies, timely
 
 _log = structlog.get_logger()
 
@@ -67,8 +76,14 @@ _PRUNE_SECONDS: Final = 3600.0
 _SUBSCRIBER_BACKLOG: Final = 256
 _FORECAST_STEPS: Final = 3
 """A forecast is made anew after this many steps."""
-_UNWRITTEN_RUNS: Final = 10_000
-_UNDELIVERED: Final = 200
+_UNWRITTEN: Final = 10_000
+_JUDGE_SECONDS: Final = 10.0
+_DATABASE_SECONDS: Final = 10.0
+"""After so long the monitor's database counts as away."""
+_CLOCKS_DIFFER: Final = timedelta(minutes=1)
+"""How far in the past a beginning may lie that means "now"."""
+_PARTING_SECONDS: Final = 1.0
+"""How long judging by hand, and stopping, wait for the sinks."""
 _RESOLVED_SHOWN: Final = 200
 _SERVICES: Final = frozenset(part.name for part in SERVICES)
 
@@ -76,6 +91,11 @@ _SERVICES: Final = frozenset(part.name for part in SERVICES)
 class UnknownTarget(DomainError):
     code = "unknown_target"
     title = "The monitor watches no such part"
+
+
+class NoSuchMaintenance(DomainError):
+    code = "no_such_maintenance"
+    title = "There is no such maintenance"
 
 
 class NotMonitoring(DomainError):
@@ -127,10 +147,15 @@ class EnhancedMonitoringService:
         self._state: State | None = None
         self._probes: Probes | None = None
         self._orders: dict[str, BreakerOrder] = {}
-        self._executions: deque[Execution] = deque(maxlen=_UNWRITTEN_RUNS)
-        self._started_runs: deque[tuple[str, str, datetime]] = deque(maxlen=_UNWRITTEN_RUNS)
-        self._ended_runs: deque[tuple[str, str]] = deque(maxlen=_UNWRITTEN_RUNS)
-        self._undelivered: deque[tuple[Sink, list[Alert]]] = deque(maxlen=_UNDELIVERED)
+        self._executions: deque[Execution] = deque(maxlen=_UNWRITTEN)
+        self._started_runs: deque[tuple[str, str, datetime]] = deque(maxlen=_UNWRITTEN)
+        self._ended_runs: deque[tuple[str, str]] = deque(maxlen=_UNWRITTEN)
+        self._checks: deque[tuple[Check, bool]] = deque(maxlen=_UNWRITTEN)
+        self._unwritten = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._deliveries = Deliveries([], self._unwritten.set)
+        self._owed: set[tuple[str, str]] = set()
+        self._database_away = False
         self._reporter = Reporter(CONSOLE.name, self.hear, interval=self.settings.report_seconds)
         self._maintenance: list[Maintenance] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -181,6 +206,10 @@ class EnhancedMonitoringService:
         for workflow_type, workflow_id, since in await self._state.running():
             self.workflows.workflow_started(workflow_type, workflow_id, since)
         self.alerts.restore(await self._state.alerts(_RESOLVED_SHOWN), await self._state.silences())
+        self._deliveries = Deliveries(self._sinks, self._unwritten.set)
+        owed = await self._state.deliveries()
+        self._owed = {(sink, alert.id) for sink, alert in owed}
+        self._deliveries.restore(owed)
         self._orders = {order.name: order for order in await self._state.orders()}
         for check in await self._history.last_checks():
             known = self.targets.get(check.target)
@@ -188,20 +217,28 @@ class EnhancedMonitoringService:
                 known.status, known.since, known.last = check.status, check.at, check
         for name in self.targets:
             self._spawn(f"monitor-{name}", lambda name=name: self._monitor_service_health(name))
+        for delivery in self._deliveries.each:
+            self._spawn(f"monitor-deliver-{delivery.name}", delivery.run)
         self._spawn("monitor-judge", self._judge_continuously)
+        # Apart from what needs no database: a database that hangs is to hold up nothing but these.
+        self._spawn("monitor-judge-objectives", self._judge_objectives_continuously)
+        self._spawn("monitor-write", self._write_continuously)
         self._spawn("monitor-prune", self._prune_continuously)
         self._spawn("monitor-forecast", self._forecast_continuously)
         self._spawn("monitor-report", self._reporter.run)
 
     async def stop_monitoring(self) -> None:
-        """End every check and let go of the database. Idempotent."""
+        """End every check, give the sinks a second for what they have not been told, and let go of the database. Idempotent."""
+        if self._tasks:
+            await self._sinks_had_a_moment()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         if self._counts is not None:
-            with suppress(SQLAlchemyError, OSError):
+            async with self._database_step("stop"):
                 await self._write_down()
+                await self._save_alerts()
         if self._probes is not None:
             await self._probes.close()
             self._probes = None
@@ -213,9 +250,15 @@ class EnhancedMonitoringService:
             self._database = self._history = self._counts = self._state = None
 
     async def check_now(self, service_name: str) -> Check:
-        """One look at a part, recorded like every other. Raises UnknownTarget."""
+        """One look at a part, recorded like every other, as soon as the database is there. Raises UnknownTarget."""
         if service_name not in self.targets:
             raise UnknownTarget(f"`{service_name}` is none of {', '.join(self.targets)}")
+        check = await self._look(service_name)
+        async with self._database_step("record"):
+            await self._write_down()
+        return check
+
+    async def _look(self, service_name: str) -> Check:
         if self._probes is None:
             raise NotMonitoring(_NOT_STARTED)
         check = await self._probes.check(service_name)
@@ -236,41 +279,66 @@ class EnhancedMonitoringService:
         judge_check(self.alerts, health, check, in_maintenance=in_maintenance)
         # A part that has not yet been seen serving may still be starting: its misses count from when it is called down.
         counted = not in_maintenance and health.status is not Status.UNKNOWN
-        # Last, so that a database that is away hides nothing of what was seen.
-        await self.history.record(check, counted=counted)
+        if counted:
+            count_check(service_name, good=check.status.serves)
+        self._checks.append((check, counted))
+        self._unwritten.set()
         return check
 
     async def judge(self) -> None:
-        """Compare budgets, workflows, breakers and forecasts with what is promised, and tell the sinks what is due."""
-        await self._write_down()
-        tallies = await self._tallies()
-        for objective in self.objectives:
-            judge_objective(self.alerts, objective, tallies.get((objective.indicator, objective.service), {}))
-        judge_workflows(self.alerts, self.workflows.reports())
-        judge_breakers(self.alerts, self.processes.breakers(), self.clock.now())
-        judge_forecasts(self.alerts, self.forecasts.values())
-        await self._tell()
-        await self._save_alerts()
+        """Compare workflows, breakers, forecasts and budgets with what is promised, and tell the sinks what is due.
 
-    async def _tell(self) -> None:
-        """Hand what is due to every sink; what one did not take is tried again in the next round."""
-        due = self.alerts.due()
-        for group in due:
+        Returns when every sink has been tried, or after a second. A database that is away costs the budgets alone.
+        """
+        await self._judge_objectives()
+        self._judge_what_is_at_hand()
+        await self._sinks_had_a_moment()
+        async with self._database_step("keep"):
+            await self._save_alerts()
+
+    def _judge_what_is_at_hand(self) -> None:
+        now, reports = self.clock.now(), self.workflows.reports()
+        self.forecasts = {key: forecast for key, forecast in self.forecasts.items() if now < forecast.ends_at}
+        judge_workflows(self.alerts, reports)
+        judge_breakers(self.alerts, self.processes.breakers(), now)
+        judge_forecasts(self.alerts, self.forecasts.values(), now)
+        show(reports, self.forecasts.values(), now)
+        judge_database(self.alerts, away=self._database_away)
+        self._tell()
+        self._deliveries.retry()
+
+    async def _judge_objectives(self) -> None:
+        async with self._database_step("judge"):
+            await self._write_down()
+            tallies = await self._tallies()
+            for objective in self.objectives:
+                judge_objective(self.alerts, objective, tallies.get((objective.indicator, objective.service), {}))
+            self._unwritten.set()
+
+    def _tell(self) -> None:
+        """Hand what is due to every sink."""
+        for group in self.alerts.due():
             self._publish({"type": "alerts", "name": group[0].name, "ids": [alert.id for alert in group]})
-        waiting = [*self._undelivered, *((sink, group) for group in due for sink in self._sinks or [])]
-        self._undelivered.clear()
-        for sink, group in waiting:
-            try:
-                # By sink: a mail server that hangs holds nobody else up for longer than its breaker allows.
-                async with breakers().get(f"{CONSOLE.name}->{type(sink).__name__}"):
-                    await sink.send(group)
-            except Exception as error:  # noqa: BLE001 - one sink that fails must not silence the others
-                self._undelivered.append((sink, group))
-                _log.error("alert_not_delivered", sink=type(sink).__name__, alert=group[0].name, error=repr(error))
+            self._deliveries.offer(group)
+            self._unwritten.set()
 
-    async def _save_alerts(self) -> None:
-        if changed := self.alerts.changed():
-            await self.state.save_alerts(changed)
+    async def _sinks_had_a_moment(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PARTING_SECONDS):
+                await self._deliveries.settled()
+
+    @asynccontextmanager
+    async def _database_step(self, step: str) -> AsyncGenerator[None]:
+        """What needs the database: one that is away, or that hangs, ends the block and is remembered, but is nobody else's failure."""
+        try:
+            async with asyncio.timeout(_DATABASE_SECONDS):
+                yield
+        except (DependencyUnavailable, SQLAlchemyError, OSError) as error:
+            if not self._database_away:
+                _log.error("monitor_database_away", step=step, error=type(error).__name__)
+            self._database_away = True
+        else:
+            self._database_away = False
 
     async def budgets(self) -> list[Budget]:
         """The error budget of every objective."""
@@ -308,7 +376,7 @@ class EnhancedMonitoringService:
     def _count(self, service: str, counted: ProcessCounts, bounds: list[float]) -> None:
         traffic, enforcement = counted.traffic, counted.enforcement
         self.counts.add(Indicator.ERRORS, service, traffic.requests - traffic.errors, traffic.requests)
-        self.counts.add(Indicator.CACHE, service, counted.cache_hits, counted.cache_hits + counted.cache_loads)
+        self.counts.add(Indicator.CACHE, service, counted.cache_hits, counted.cache_hits + counted.cache_waits)
         if tuple(bounds) != LATENCY_BUCKETS:
             return  # a process of another version: its latencies are not comparable
         within = dict(zip(bounds, traffic.within, strict=False))
@@ -318,8 +386,16 @@ class EnhancedMonitoringService:
         if enforcement.requests:
             decided = Counted(enforcement.requests, enforcement.errors, LATENCY_BUCKETS, tuple(enforcement.within))
             self.workflows.add_counted("policy_enforcement", decided)
-            good = min(decided.faster_than(ENFORCEMENT_TARGET_SECONDS), decided.total - decided.failed)
-            self.counts.add(Indicator.COMPLIANCE, service, good, decided.total)
+            self.counts.add(Indicator.COMPLIANCE, service, decided.total - decided.failed, decided.total)
+            in_time = decided.faster_than(ENFORCEMENT_TARGET_SECONDS)
+            self.counts.add(Indicator.TIMELINESS, service, in_time, decided.total)
+            count_runs(
+                service,
+                "policy_enforcement",
+                total=decided.total,
+                noncompliant=decided.failed,
+                late=decided.total - in_time,
+            )
 
     def _run_started(self, run: StartedRun) -> None:
         self.workflows.workflow_started(run.workflow_type, run.workflow_id, run.at)
@@ -341,21 +417,40 @@ class EnhancedMonitoringService:
         if workflow_id is not None:
             self._ended_runs.append((execution.workflow_type, workflow_id))
         if service is not None:
-            self.counts.add(Indicator.COMPLIANCE, service, int(complies(execution)), 1)
+            good, in_time = complies(execution), timely(execution)
+            self.counts.add(Indicator.COMPLIANCE, service, int(good), 1)
+            self.counts.add(Indicator.TIMELINESS, service, int(in_time), 1)
+            count_runs(service, execution.workflow_type, total=1, noncompliant=not good, late=not in_time)
 
     async def _write_down(self) -> None:
-        """Write what was heard; what cannot be written waits for the next time."""
-        await self.counts.flush()
-        if self._executions:
-            executions = list(self._executions)
-            await self.history.record_executions(executions)
-            for _ in executions:
-                self._executions.popleft()
-        started, ended = list(self._started_runs), list(self._ended_runs)
-        await self.state.runs_changed(started, ended)
-        for queue, count in ((self._started_runs, len(started)), (self._ended_runs, len(ended))):
-            for _ in range(count):
-                queue.popleft()
+        """Write what was seen, heard and told; what cannot be written waits for the next time."""
+        async with self._writing:
+            while self._checks:
+                check, counted = self._checks[0]
+                await self.history.record(check, counted=counted)
+                self._checks.popleft()
+            await self.counts.flush()
+            if self._executions:
+                executions = list(self._executions)
+                await self.history.record_executions(executions)
+                for _ in executions:
+                    self._executions.popleft()
+            started, ended = list(self._started_runs), list(self._ended_runs)
+            await self.state.runs_changed(started, ended)
+            for queue, count in ((self._started_runs, len(started)), (self._ended_runs, len(ended))):
+                for _ in range(count):
+                    queue.popleft()
+
+    async def _save_alerts(self) -> None:
+        """Store what has changed of the alerts and of who has yet to hear of them."""
+        async with self._writing:
+            # What is due goes to the sinks first: an alert stored as told, or as over, is stored with who has yet to hear so.
+            self._tell()
+            alerts, owed = self.alerts.changed(), self._deliveries.waiting()
+            if alerts or owed != self._owed:
+                await self.state.save_alerts(alerts, owed=owed - self._owed, delivered=self._owed - owed)
+                self.alerts.stored(alerts)
+                self._owed = owed
 
     async def order_breaker(self, name: str, action: Literal["open", "reset"], reason: str, by: str) -> None:
         """Hold `name` open in every process that has it, or close it there and end such an order.
@@ -405,7 +500,10 @@ class EnhancedMonitoringService:
         await self.state.end_silence(silence_id)
 
     async def forecast_now(self) -> None:
-        """Forecast load and P95 of every service that has been seen for long enough."""
+        """Forecast load and P95 of every service that has been seen for long enough.
+
+        What was forecast before stands until there is a newer one, or until it reaches no further than now.
+        """
         made, self.forecast_note = await forecast_services(
             sorted(_SERVICES),
             self.counts,
@@ -426,7 +524,8 @@ class EnhancedMonitoringService:
         workflow_id: str | None = None,
         service: str | None = None,
     ) -> Execution:
-        """`GovernanceWorkflowMonitor.record_workflow_execution`, kept in the database as well, and counted for `service`'s compliance."""
+        """`GovernanceWorkflowMonitor.record_workflow_execution`, kept in the database as well, and counted for
+        `service`'s compliance and timeliness."""
         execution = self.workflows.record_workflow_execution(
             workflow_type,
             execution_time,
@@ -435,22 +534,37 @@ class EnhancedMonitoringService:
             workflow_id=workflow_id,
         )
         self._keep_run(execution, workflow_id, service if service in _SERVICES else None)
-        await self._write_down()
+        async with self._database_step("record"):
+            await self._write_down()
         return execution
 
     async def announce_maintenance(
-        self, target: str | None, length: timedelta, reason: str, made_by: str
+        self, target: str | None, length: timedelta, reason: str, made_by: str, *, starts_at: datetime | None = None
     ) -> Maintenance:
-        """From now on for `length`, checks of `target` (None: of all) count for nothing. Raises UnknownTarget."""
+        """From `starts_at` (default: now) on for `length`, checks of `target` (None: of all) count for nothing.
+
+        Raises UnknownTarget, and InvalidRequest for a beginning in the past: what has been counted stays counted.
+        """
         if target is not None and target not in self.targets:
             raise UnknownTarget(f"`{target}` is none of {', '.join(self.targets)}")
         now = self.clock.now()
-        window = await self.history.add_maintenance(target, now, now + length, reason, made_by)
+        if starts_at is not None and starts_at < now - _CLOCKS_DIFFER:
+            raise InvalidRequest(f"`starts_at` {format_instant(starts_at)} has passed; it is {format_instant(now)}")
+        begins = max(starts_at or now, now).astimezone(UTC)
+        window = await self.history.add_maintenance(target, begins, begins + length, reason, made_by)
         self._maintenance = await self.history.maintenance()
         return window
 
+    async def end_maintenance(self, window_id: str) -> None:
+        """End it now; one that is still to come is called off. Raises NoSuchMaintenance."""
+        if all(window.id != window_id for window in self.maintenance):
+            raise NoSuchMaintenance(f"no maintenance `{window_id}` is under way or to come")
+        await self.history.end_maintenance(window_id, self.clock.now())
+        self._maintenance = await self.history.maintenance()
+
     @property
     def maintenance(self) -> list[Maintenance]:
+        """What is under way and what is to come, by its beginning."""
         now = self.clock.now()
         return [window for window in self._maintenance if now < window.ends_at]
 
@@ -468,11 +582,7 @@ class EnhancedMonitoringService:
         """Check one part for ever, every `interval` seconds from start to start."""
         while True:
             started = self.clock.monotonic()
-            try:
-                await self.check_now(service_name)
-            except (DependencyUnavailable, SQLAlchemyError, OSError) as error:
-                # The monitor's own database is away: what was seen still shows in the status.
-                _log.error("check_not_recorded", target=service_name, error=type(error).__name__)
+            await self._look(service_name)
             starting = self.targets[service_name].status is Status.UNKNOWN
             interval = min(self.options.interval, _STARTING_INTERVAL) if starting else self.options.interval
             await asyncio.sleep(max(0.0, interval - (self.clock.monotonic() - started)))
@@ -480,8 +590,25 @@ class EnhancedMonitoringService:
     async def _judge_continuously(self) -> None:
         while True:
             # A little after the checks, so that what they found is told in the same round.
-            await asyncio.sleep(min(self.options.interval, 10.0))
-            await self.judge()
+            await asyncio.sleep(min(self.options.interval, _JUDGE_SECONDS))
+            self._judge_what_is_at_hand()
+
+    async def _judge_objectives_continuously(self) -> None:
+        while True:
+            await asyncio.sleep(min(self.options.interval, _JUDGE_SECONDS))
+            await self._judge_objectives()
+
+    async def _write_continuously(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_JUDGE_SECONDS):
+                    await self._unwritten.wait()
+            self._unwritten.clear()
+            async with self._database_step("write"):
+                await self._write_down()
+                await self._save_alerts()
+            if self._database_away:
+                await asyncio.sleep(1.0)
 
     async def _prune_continuously(self) -> None:
         while True:
@@ -493,7 +620,8 @@ class EnhancedMonitoringService:
     async def _forecast_continuously(self) -> None:
         while True:
             await asyncio.sleep(_FORECAST_STEPS * self.options.forecast_step)
-            await self._write_down()
+            async with self._database_step("forecast"):
+                await self._write_down()
             await self.forecast_now()
 
     def _publish(self, event: dict[str, Any]) -> None:

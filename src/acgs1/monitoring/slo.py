@@ -32,9 +32,11 @@ class Indicator(StrEnum):
     LATENCY = "latency"
     """Requests; good: answered within 50 ms."""
     CACHE = "cache"
-    """Hot reads; good: answered by the cache."""
+    """Hot reads; good: answered without waiting for a load."""
     COMPLIANCE = "compliance"
-    """Runs of governance workflows; good: succeeded, within the workflow's target, scored 0.99 or better where scored."""
+    """Runs of governance workflows; good: succeeded, scored 0.99 or better where scored."""
+    TIMELINESS = "timeliness"
+    """Runs of governance workflows; good: done within the workflow's target."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""What the monitor must not forget over a restart: alerts with who looks after them, silences, orders to breakers, running workflows."""
+"""What the monitor must not forget over a restart: alerts with who looks after them and who has yet to hear of them, silences, orders to
+breakers, running workflows."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -59,6 +60,13 @@ RUNNING = sa.Table(
     sa.Column("since", Instant()),
 )
 
+DELIVERIES = sa.Table(
+    "alert_delivery",
+    _tables,
+    sa.Column("sink", sa.String(80), primary_key=True),
+    sa.Column("alert_id", sa.String(60), primary_key=True),
+)
+
 _RESOLVED_KEPT: Final = timedelta(days=90)
 
 
@@ -80,13 +88,31 @@ class State:
         self._database = database
         self._clock = clock
 
-    async def save_alerts(self, alerts: list[Alert]) -> None:
-        """Store each as it is now."""
+    async def save_alerts(
+        self, alerts: list[Alert], *, owed: set[tuple[str, str]], delivered: set[tuple[str, str]]
+    ) -> None:
+        """Store each as it is now, and with it (sink, alert id) of what is still to be told and of what no longer is."""
         async with self._database.transaction() as session:
             for alert in alerts:
                 values = {**_fields(alert), "severity": str(alert.severity)}
                 await session.execute(ALERTS.delete().where(ALERTS.c.id == alert.id))
                 await session.execute(ALERTS.insert().values(**values))
+            for sink, alert_id in sorted(owed | delivered):
+                is_it = (DELIVERIES.c.sink == sink) & (DELIVERIES.c.alert_id == alert_id)
+                await session.execute(DELIVERIES.delete().where(is_it))
+            for sink, alert_id in sorted(owed):
+                await session.execute(DELIVERIES.insert().values(sink=sink, alert_id=alert_id))
+
+    async def deliveries(self) -> list[tuple[str, Alert]]:
+        """(sink, alert as it is now) of what is still to be told, oldest first."""
+        query = (
+            sa.select(DELIVERIES.c.sink, ALERTS)
+            .join(ALERTS, ALERTS.c.id == DELIVERIES.c.alert_id)
+            .order_by(ALERTS.c.started_at)
+        )
+        async with self._database.reading() as session:
+            rows = [dict(row) for row in (await session.execute(query)).mappings()]
+        return [(row.pop("sink"), _alert(row)) for row in rows]
 
     async def alerts(self, resolved: int) -> list[Alert]:
         """What fires, and the last `resolved` that did; oldest first."""
@@ -161,6 +187,7 @@ class State:
         async with self._database.transaction() as session:
             await session.execute(ALERTS.delete().where(ALERTS.c.resolved_at < now - _RESOLVED_KEPT))
             await session.execute(SILENCES.delete().where(SILENCES.c.until < now))
+            await session.execute(DELIVERIES.delete().where(DELIVERIES.c.alert_id.not_in(sa.select(ALERTS.c.id))))
 
 
 def _alert(row: dict[str, Any]) -> Alert:

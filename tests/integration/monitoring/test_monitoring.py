@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,18 @@ import factories
 from acgs1.contracts.auth import Role
 from acgs1.core.clock import ManualClock
 from acgs1.kit.breaker import breakers
+from acgs1.kit.errors import DependencyUnavailable, InvalidRequest
 from acgs1.kit.platform import Platform
 from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.web import create_service
-from acgs1.monitoring.alerts import Alert
+from acgs1.monitoring.alerts import Alert, AlertBook
 from acgs1.monitoring.api import STATUSES, _stream, monitoring_router
+from acgs1.monitoring.delivery import MOST_WAITING, Delivery
 from acgs1.monitoring.health import Status
-from acgs1.monitoring.service import EnhancedMonitoringService
+from acgs1.monitoring.service import EnhancedMonitoringService, NoSuchMaintenance
 from acgs1.monitoring.settings import MonitoringSettings
 from acgs1.monitoring.sinks import AlertmanagerSink, SlackSink, WebhookSink
+from acgs1.monitoring.slo import Severity
 
 
 class Parts:
@@ -44,12 +48,32 @@ class Box:
     def __init__(self) -> None:
         self.groups: list[Sequence[Alert]] = []
 
+        self.fails = False
+
     async def send(self, alerts: Sequence[Alert]) -> None:
+        if self.fails:
+            raise OSError("no route")
         self.groups.append(alerts)
 
 
+class Hangs:
+    """A sink that takes what it is given and never comes back."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def send(self, alerts: Sequence[Alert]) -> None:
+        self.asked += 1
+        await asyncio.Event().wait()
+
+
+class Broken:
+    async def send(self, alerts: Sequence[Alert]) -> None:
+        raise OSError("no route")
+
+
 class World:
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *more: Any) -> None:
         self.clock, self.parts, self.box = ManualClock(), Parts(), Box()
         self.settings = factories.settings(home)
         self.service = EnhancedMonitoringService(
@@ -58,7 +82,7 @@ class World:
             options=MonitoringSettings(interval=3600),
             clock=self.clock,
             http=httpx.AsyncClient(transport=httpx.MockTransport(self.parts)),
-            sinks=[self.box],
+            sinks=[*more, self.box],
         )
 
     def answer(self, part: str, answer: httpx.Response | Exception) -> None:
@@ -155,6 +179,40 @@ async def test_checks_in_maintenance_count_for_nothing_and_raise_no_alert(world)
     assert [a.name for a in world.service.alerts.firing if a.target == "auth"] == ["part-not-serving"]
 
 
+async def test_maintenance_can_be_planned_ended_early_and_called_off(world):
+    def in_maintenance() -> bool:
+        return any(w.covers("auth", world.clock.now()) for w in world.service.maintenance)
+
+    async def counted() -> int:
+        return (await world.service.history.tally("auth", timedelta(hours=2))).total
+
+    await world.check("auth", 3)
+    begins = world.clock.now() + timedelta(minutes=10)
+    planned = await world.service.announce_maintenance(
+        "auth", timedelta(minutes=30), "new disk", "usr_1", starts_at=begins
+    )
+    assert (planned.starts_at, planned.ends_at) == (begins, begins + timedelta(minutes=30))
+    before = await counted()
+    await world.check("auth")
+    assert (await counted(), in_maintenance()) == (before + 1, False), "it has not begun"
+    world.clock.advance(10 * 60)
+    await world.check("auth")
+    assert (await counted(), in_maintenance()) == (before + 1, True)
+    await world.service.end_maintenance(planned.id)
+    await world.check("auth")
+    assert (await counted(), in_maintenance()) == (before + 2, False)
+    assert world.service.maintenance == await world.service.history.maintenance() == []
+    off = await world.service.announce_maintenance(
+        None, timedelta(minutes=30), "move", "usr_1", starts_at=world.clock.now() + timedelta(hours=1)
+    )
+    await world.service.end_maintenance(off.id)
+    assert await world.service.history.maintenance() == []
+    with pytest.raises(InvalidRequest, match="has passed"):
+        await world.service.announce_maintenance("auth", timedelta(minutes=30), "late", "usr_1", starts_at=begins)
+    with pytest.raises(NoSuchMaintenance):
+        await world.service.end_maintenance(off.id)
+
+
 async def test_a_burning_budget_raises_an_alert_with_its_evidence(world):
     await world.check("auth", 60)
     world.answer("auth", httpx.ConnectError("refused"))
@@ -168,16 +226,106 @@ async def test_a_burning_budget_raises_an_alert_with_its_evidence(world):
     assert auth.remaining < 0
 
 
-async def test_a_sink_that_fails_silences_no_other(world):
-    class Broken:
-        async def send(self, alerts: Sequence[Alert]) -> None:
-            raise OSError("no route")
+async def test_a_sink_that_fails_or_hangs_silences_no_other_and_opens_its_breaker(tmp_path, monkeypatch):
+    monkeypatch.setattr("acgs1.monitoring.service._PARTING_SECONDS", 0.05)
+    monkeypatch.setattr("acgs1.monitoring.delivery.SEND_SECONDS", 0.01)
+    hangs = Hangs()
+    world = World(tmp_path, hangs, Broken())
+    await world.service.start_monitoring()
+    try:
+        world.answer("auth", httpx.ConnectError("refused"))
+        await world.check("auth", 3)
+        async with asyncio.timeout(20):
+            while hangs.asked < 3:
+                await world.service.judge()
+        assert [a.target for group in world.box.groups for a in group if a.name == "part-not-serving"] == ["auth"]
+        await world.service.judge()
+        await world.service.judge()
+        assert hangs.asked == 3, "its breaker keeps calls away"
+        states = {seen.name: seen.state for seen in breakers().snapshot() if seen.name.startswith("console->")}
+        assert states == {"console->Hangs": "open", "console->Broken": "open", "console->Box": "closed"}
+    finally:
+        await world.service.stop_monitoring()
 
-    world.service._sinks = [Broken(), world.box]
+
+async def test_a_sink_that_hangs_holds_up_neither_judging_nor_the_end(tmp_path):
+    world = World(tmp_path, Hangs())
+    await world.service.start_monitoring()
     world.answer("auth", httpx.ConnectError("refused"))
     await world.check("auth", 3)
+    async with asyncio.timeout(15):
+        await world.service.judge()
+        assert world.box.groups
+        await world.service.stop_monitoring()
+
+
+async def test_what_waits_for_a_sink_is_bounded_and_the_newest_of_each_alert(tmp_path):
+    box = Box()
+    box.fails = True
+    delivery = Delivery("box", box, lambda: None)
+    book = AlertBook(ManualClock(), escalate_after=timedelta(minutes=15))
+    for number in range(MOST_WAITING + 5):
+        delivery.offer([book.fire("x", f"part {number}", Severity.WARNING, "s", runbook="r", evidence={})])
+    last = book.fire("x", f"part {MOST_WAITING}", Severity.WARNING, "newer", runbook="r", evidence={})
+    delivery.offer([last])
+    assert len(delivery.waiting) == MOST_WAITING
+    running = asyncio.create_task(delivery.run())
+    delivery.retry()
+    await delivery.settled()
+    assert len(delivery.waiting) == MOST_WAITING
+    box.fails = False
+    delivery.retry()
+    await delivery.settled()
+    running.cancel()
+    (group,) = box.groups
+    assert (len(group), group[-1].summary, group[0].target) == (MOST_WAITING, "s", "part 5")
+    assert "newer" in {alert.summary for alert in group}
+    assert delivery.waiting == []
+
+
+class NoDatabase:
+    """Stands in for the database's sessions while it is away."""
+
+    def __init__(self, service: EnhancedMonitoringService, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch
+        for name in ("reading", "transaction"):
+            monkeypatch.setattr(service._database, name, self._refuse)
+
+    @asynccontextmanager
+    async def _refuse(self) -> AsyncGenerator[Any]:
+        raise DependencyUnavailable("no connection to the database")
+        yield
+
+    def back(self) -> None:
+        self._patch.undo()
+
+
+async def test_while_the_monitor_has_no_database_it_goes_on_telling(world, monkeypatch):
+    await world.check("auth", 3)
+    await world.check("ledger", 3)
+    before = await world.service.history.tally("auth", timedelta(hours=1))
+    away = NoDatabase(world.service, monkeypatch)
+    for part in ("auth", "ledger"):
+        world.answer(part, httpx.ConnectError("refused"))
+        await world.check(part, 3)
+    world.answer("ledger", httpx.Response(200, json={"status": "healthy"}))
+    await world.check("ledger", 2)
     await world.service.judge()
-    assert world.box.groups
+    await world.service.judge()
+    told = {(a.name, a.target, a.resolved_at is not None) for group in world.box.groups for a in group}
+    assert told == {
+        ("part-not-serving", "auth", False),
+        ("part-not-serving", "ledger", True),
+        ("monitor-without-database", "monitor", False),
+    }
+    away.back()
+    await world.service.judge()
+    await world.service.judge()
+    told = {(a.name, a.target, a.resolved_at is not None) for group in world.box.groups for a in group}
+    assert ("monitor-without-database", "monitor", True) in told
+    after = await world.service.history.tally("auth", timedelta(hours=1))
+    assert (after.total - before.total, after.good - before.good) == (3, 0), "what was seen meanwhile counts"
+    assert {a.target for a in await world.service.state.alerts(10)} >= {"auth", "ledger", "monitor"}
 
 
 async def test_sinks_speak_their_protocols(world):
@@ -204,8 +352,6 @@ async def test_sinks_speak_their_protocols(world):
 
 
 def app_of(world: World) -> Any:
-    from contextlib import asynccontextmanager
-
     @asynccontextmanager
     async def wire(app: Any, platform: Platform) -> AsyncGenerator[None]:
         app.state.monitoring = world.service
@@ -274,12 +420,21 @@ async def test_the_api_shows_and_steers_the_monitor(world):
             f"{base}/maintenance", json={"target": "auth", "minutes": 5, "reason": "disk"}, headers=operator
         )
         assert pause.status_code == 201
-        assert (await get("/maintenance"))[0]["target"] == "auth"
+        (window,) = await get("/maintenance")
+        assert window["target"] == "auth"
+        later = {"starts_at": "2100-01-01T03:00:00+01:00", "minutes": 60, "reason": "move"}
+        planned = await console.client.post(f"{base}/maintenance", json=later, headers=operator)
+        assert (planned.status_code, planned.json()["ends_at"]) == (201, "2100-01-01T03:00:00Z")
+        for made in (window, planned.json()):
+            ended = await console.client.delete(f"{base}/maintenance/{made['id']}", headers=operator)
+            assert ended.status_code == 204
+        assert await get("/maintenance") == []
 
         for method, path, body, code, http_status in (
             ("GET", "/history/nobody", None, "unknown_target", 404),
             ("POST", "/breakers/nobody", {"action": "open", "reason": "x"}, "unknown_breaker", 404),
             ("DELETE", "/silences/sil_x", None, "no_such_alert", 404),
+            ("DELETE", "/maintenance/mnt_x", None, "no_such_maintenance", 404),
             ("POST", "/alerts/alr_x/acknowledgement", None, "no_such_alert", 404),
             ("POST", "/breakers/auth->console", {"action": "open", "reason": "x"}, "invalid_request", 422),
             ("POST", "/workflows/executions", {"workflow_type": "lunch", "execution_time": 1}, "unknown_workflow", 422),

@@ -22,7 +22,7 @@ from acgs1.contracts.monitoring import (
     Traffic,
 )
 from acgs1.core.clock import ManualClock
-from acgs1.kit.breaker import UnknownBreaker
+from acgs1.kit.breaker import UnknownBreaker, breakers
 from acgs1.kit.errors import Forbidden, InvalidRequest
 from acgs1.kit.telemetry import LATENCY_BUCKETS
 from acgs1.monitoring.alerts import Alert, NoSuchAlert
@@ -70,7 +70,7 @@ class Process:
                 traffic=Traffic(requests=self.requests, errors=self.errors, within=list(self.within)),
                 enforcement=Traffic(requests=self.decisions, errors=0, within=decided),
                 cache_hits=self.hits,
-                cache_loads=self.loads,
+                cache_waits=self.loads,
             ),
             bounds=list(LATENCY_BUCKETS),
             **{"breakers": [], "spans": [], "started": [], "finished": [], "dropped": 0, **more},
@@ -110,6 +110,8 @@ async def restarted(
     old: EnhancedMonitoringService, home: Path, clock: ManualClock, box: Box
 ) -> EnhancedMonitoringService:
     await old.stop_monitoring()
+    for seen in breakers().snapshot():
+        breakers().reset(seen.name, "a new process has new ones")
     made = monitor(home, clock, box)
     await made.start_monitoring()
     return made
@@ -135,15 +137,18 @@ async def test_each_objective_counts_what_the_processes_report(watching):
         "auth-latency-p95": (200, 10),
         "auth-latency-p99": (200, 10),
         "auth-cache-hits": (40, 10),
-        "policy_governance-compliance": (50, 2),
+        "policy_governance-compliance": (50, 0),
+        "policy_governance-timeliness": (50, 2),
         "system-errors": (200, 4),
         "system-latency-p95": (200, 10),
         "system-latency-p99": (200, 10),
         "system-cache-hits": (40, 10),
-        "system-compliance": (50, 2),
+        "system-compliance": (50, 0),
+        "system-timeliness": (50, 2),
     }
     enforcement = watching.workflows.report("policy_enforcement")
-    assert (enforcement.executions, enforcement.within_target, enforcement.compliant) == (50, 0.96, False)
+    assert (enforcement.executions, enforcement.within_target) == (50, 0.96)
+    assert (enforcement.compliant, enforcement.timely) == (True, False)
 
 
 async def test_a_report_counts_once_and_only_what_is_new_in_it(watching):
@@ -205,6 +210,41 @@ async def test_errors_that_burn_the_budget_raise_an_alert_that_names_slo_evidenc
     )
 
 
+async def prove(watching: EnhancedMonitoringService, count: int, seconds: float, score: float = 1.0) -> None:
+    for _ in range(count):
+        await watching.record_workflow(
+            "constitutional_compliance", seconds, compliance_score=score, service="formal_verification"
+        )
+
+
+async def test_proofs_that_take_longer_than_their_target_are_late_and_comply(watching, clock):
+    await prove(watching, 3, 0.615)
+    await watching.judge()
+    assert watching.alerts.firing == [], "three late proofs are no news"
+    await prove(watching, 17, 0.3)
+    await watching.judge()
+    clock.advance(2 * 3600)
+    await prove(watching, 20, 0.3)
+    await watching.judge()
+    assert {(a.name, a.target, a.severity) for a in watching.alerts.firing} == {
+        ("timeliness-budget-burns", "formal_verification", Severity.WARNING),
+        ("timeliness-budget-burns", "system", Severity.WARNING),
+    }
+    report = watching.workflows.report("constitutional_compliance")
+    assert (report.compliant, report.timely) == (True, False)
+    assert (await budgets(watching))["formal_verification-compliance"] == (40, 0)
+
+
+async def test_proofs_that_answer_too_little_do_not_comply_however_quick(watching):
+    await prove(watching, 3, 0.05, score=0.5)
+    await watching.judge()
+    assert {(a.name, a.target, a.severity) for a in watching.alerts.firing} == {
+        ("compliance-budget-burns", "formal_verification", Severity.CRITICAL),
+        ("compliance-budget-burns", "system", Severity.CRITICAL),
+    }
+    assert watching.workflows.report("constitutional_compliance").timely is True
+
+
 async def test_a_restart_keeps_acknowledgements_silences_escalations_and_running_workflows(
     watching, tmp_path, clock, box
 ):
@@ -251,6 +291,31 @@ async def test_a_sink_that_failed_is_told_again(watching, box):
     await watching.judge()
     await watching.judge()
     assert [[a.target for a in group] for group in box.groups] == [["auth"]]
+
+
+async def test_what_a_sink_did_not_take_is_told_after_a_restart(watching, tmp_path, clock, box):
+    fire = {"runbook": "r", "evidence": {}}
+    for target in ("auth", "ledger"):
+        watching.alerts.fire("x", target, Severity.WARNING, "odd", **fire)
+    await watching.judge()
+    box.fails = True
+    watching.alerts.resolve("x", "auth")
+    watching.alerts.fire("y", "integrity", Severity.WARNING, "odd", **fire)
+    await watching.judge()
+    again = await restarted(watching, tmp_path, clock, box)
+    box.groups.clear()
+    await again.judge()
+    assert box.groups == []
+    third = await restarted(again, tmp_path, clock, box)
+    box.fails = False
+    await third.judge()
+    await third.judge()
+    told = [(a.target, a.resolved_at is not None) for group in box.groups for a in group]
+    assert sorted(told) == [("auth", True), ("integrity", False)]
+    fourth = await restarted(third, tmp_path, clock, box)
+    await fourth.judge()
+    assert len(told) == sum(map(len, box.groups)), "nobody hears it twice"
+    await fourth.stop_monitoring()
 
 
 def breaker(name: str, state: str = "closed") -> ReportedBreaker:
@@ -340,7 +405,7 @@ async def test_a_forecast_of_rising_latency_warns_before_the_objective_breaks(tm
     assert load.values[11] > 3 * load.values[2], "the wave is expected again"
     assert min(load.error, load.naive_error) < 0.2
     assert len(p95.values) == len(p95.upper) == 24
-    expected = p95.crosses(0.02)
+    expected = p95.crosses(0.02, clock.now())
     assert expected is not None
     assert expected <= timedelta(minutes=9), "the busy hours come again"
     await watching.stop_monitoring()
@@ -362,6 +427,27 @@ async def test_a_p95_expected_above_its_objective_is_an_alert_that_says_when(wat
     watching.forecasts["auth", "p95"] = forecast(0.01, 0.02)
     await watching.judge()
     assert [a for a in watching.alerts.firing if a.name == "slo-at-risk"] == []
+
+
+async def test_a_forecast_that_is_not_renewed_counts_down_and_ends(watching, clock, monkeypatch):
+    async def no_forecast(*_: Any, **__: Any) -> Any:
+        raise ForecastUnavailable("the library is gone")
+
+    monkeypatch.setattr("acgs1.monitoring.forecast.compute", no_forecast)
+    values = (0.01, 0.01, 0.06, 0.06, 0.01)
+    made = Forecast("auth", "p95", "mstl", clock.now(), clock.now(), timedelta(minutes=5), values, values, 0.001, 0.002)
+    watching.forecasts["auth", "p95"] = made
+    minutes: list[float | None] = []
+    for _ in range(6):
+        await watching.forecast_now()
+        await watching.judge()
+        at_risk = [a for a in watching.alerts.firing if a.name == "slo-at-risk"]
+        minutes.append(at_risk[0].evidence["minutes"] if at_risk else None)
+        clock.advance(4 * 60)
+    assert minutes == [10, 6, 2, 0, 0, None]
+    clock.advance(5 * 60)
+    await watching.judge()
+    assert watching.forecasts == {}
 
 
 async def test_without_the_library_there_is_a_reason_and_no_forecast(monkeypatch, tmp_path):

@@ -121,6 +121,39 @@ async def test_a_decision_point_that_does_not_answer_by_the_deadline_means_that_
     assert (outcome.reason, till.paid) == ("no_decision", [])
 
 
+async def test_the_decider_s_own_deadline_ends_the_wait_before_a_cancellation_does() -> None:
+    class GivesUp(Decider):
+        async def evaluate(
+            self, request: EvaluationRequest, *, approval: str | None = None, deadline: float = 2.0
+        ) -> EvaluationResponse:
+            try:
+                async with asyncio.timeout(deadline):
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                raise DependencyUnavailable("it heard the end of its deadline") from None
+            raise AssertionError("not reached")
+
+    till = Till()
+    outcome = await EnforcementPoint({"pay": till.pay}, Source(), GivesUp(ALLOW), deadline=0.01).call(CALL)
+    assert isinstance(outcome, Refused)
+    assert "it heard the end of its deadline" in outcome.message
+
+
+async def test_an_allow_that_comes_too_late_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(Decider):
+        async def evaluate(
+            self, request: EvaluationRequest, *, approval: str | None = None, deadline: float = 2.0
+        ) -> EvaluationResponse:
+            await asyncio.sleep(deadline + 0.01)
+            return await super().evaluate(request, approval=approval)
+
+    monkeypatch.setattr("acgs1.agents.enforce._GRACE_SECONDS", 60)
+    till = Till()
+    outcome = await EnforcementPoint({"pay": till.pay}, Source(), Late(ALLOW), deadline=0.01).call(CALL)
+    assert isinstance(outcome, Refused)
+    assert (outcome.reason, till.paid) == ("no_decision", [])
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [(UnknownRecord("no account"), "unknown_record"), (ArgumentsUnusable("no sum"), "arguments_unusable")],

@@ -2,16 +2,17 @@
 
 import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 import httpx
 import pytest
 
 from acgs1.contracts.common import Message
-from acgs1.core.clock import ManualClock
+from acgs1.core.clock import ManualClock, SystemClock
 from acgs1.kit.breaker import Breakers, Config, State, WindowType
 from acgs1.kit.clients import PartClient, ServiceToken
 from acgs1.kit.errors import DependencyUnavailable, UpstreamRejected
+from acgs1.ledger.http import HttpxLine, LineError, open_line
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -114,6 +115,89 @@ async def test_no_call_lasts_longer_than_its_deadline():
     with pytest.raises(DependencyUnavailable, match=r"no answer within 0\.05 s"):
         await caller.get("/x", Said, deadline=0.05)
     assert reached.is_set()
+
+
+OF_TWO = Config(
+    window_type=WindowType.COUNT_BASED, window_size=2, minimum_number_of_calls=2, failure_rate_threshold=0.5,
+    permitted_calls_in_half_open=1, max_concurrent_probes=1,
+)  # fmt: skip
+
+
+@pytest.fixture
+async def hanging() -> AsyncGenerator[str]:
+    """The URL of a server that takes requests and never answers, or only drips."""
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        try:
+            if b"/drips" in head:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+                while True:
+                    writer.write(b" ")
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+            await reader.read()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("path", ["/hangs", "/drips"])
+async def test_a_part_that_hangs_opens_its_breaker(hanging: str, path: str):
+    registry = Breakers()
+    async with httpx.AsyncClient(trust_env=False) as http:
+        caller = PartClient("a", "b", hanging, http, registry.get("a->b", OF_TWO), None)
+        for _ in range(2):
+            with pytest.raises(DependencyUnavailable, match=r"no answer within 0\.1 s"):
+                await caller.get_json(path, deadline=0.1)
+        with pytest.raises(DependencyUnavailable, match="circuit breaker is open"):
+            await caller.get_json(path, deadline=0.1)
+    (edge,) = registry.snapshot()
+    assert (edge.state, edge.total_failures, edge.rejected) == (State.OPEN, 2, 1)
+
+
+async def test_a_caller_that_stops_waiting_says_nothing_against_the_part(hanging: str):
+    registry = Breakers()
+    async with httpx.AsyncClient(trust_env=False) as http:
+        caller = PartClient("a", "b", hanging, http, registry.get("a->b", OF_TWO), None)
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await caller.get_json("/hangs", deadline=60)
+    (edge,) = registry.snapshot()
+    assert (edge.state, edge.total_calls) == (State.CLOSED, 0)
+
+
+async def test_auth_that_hangs_opens_the_breaker_of_the_tokens_however_impatient_the_callers(
+    hanging: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("acgs1.kit.clients._TOKEN_SECONDS", 0.2)
+    registry = Breakers()
+    async with httpx.AsyncClient(trust_env=False) as http:
+        token = ServiceToken("a", "secret", hanging, http, SystemClock(), registry.get("a->auth.token", OF_TWO))
+        caller = PartClient("a", "b", hanging, http, registry.get("a->b"), token)
+        while registry.get("a->auth.token").state is State.CLOSED:
+            with pytest.raises(DependencyUnavailable):
+                await caller.get_json("/x", deadline=0.05)
+        with pytest.raises(DependencyUnavailable, match="auth"):
+            await caller.get_json("/x")
+    tokens = next(edge for edge in registry.snapshot() if edge.name == "a->auth.token")
+    part = next(edge for edge in registry.snapshot() if edge.name == "a->b")
+    assert (tokens.total_failures, part.total_calls) == (2, 0), "the part was never asked"
+
+
+async def test_a_ledger_that_drips_fails_by_the_deadline_of_its_line(hanging: str):
+    async with httpx.AsyncClient(trust_env=False) as http:
+        with pytest.raises(LineError, match=r"no answer within 0\.1 s"):
+            await HttpxLine(http, f"{hanging}/drips", 0.1, owned=False).post(b"{}")
+    line = open_line(f"{hanging}/drips", 0.1)
+    with pytest.raises(LineError, match=r"no answer within 0\.1 s"):
+        await line.post(b"{}")
+    await line.close()
 
 
 async def test_the_breaker_opens_after_failures_keeps_calls_away_and_closes_after_a_good_probe():

@@ -144,12 +144,14 @@ def test_counts_are_those_that_metrics_show():
         requests.labels("s", "GET", route, status).inc()
         latency.labels("s", "GET", route).observe(seconds)
     Counter("acgs_cache_hits", "x", ["operation"], registry=registry).labels("o").inc(7)
-    Counter("acgs_cache_loads", "x", ["operation"], registry=registry).labels("o").inc(3)
+    Counter("acgs_cache_misses", "x", ["operation"], registry=registry).labels("o").inc(2)
+    Counter("acgs_cache_joined", "x", ["operation"], registry=registry).labels("o").inc(1)
+    Counter("acgs_cache_loads", "x", ["operation"], registry=registry).labels("o").inc(50)
     seen = process_counts(registry.collect())
     within = dict(zip(LATENCY_BUCKETS, seen.traffic.within, strict=True))
     assert (seen.traffic.requests, seen.traffic.errors, within[0.05], within[0.1]) == (3, 1, 2, 3)
     assert (seen.enforcement.requests, seen.enforcement.within[1]) == (1, 1)
-    assert (seen.cache_hits, seen.cache_loads) == (7, 3)
+    assert (seen.cache_hits, seen.cache_waits) == (7, 3)
 
 
 def test_slow_buckets_name_a_trace():

@@ -43,17 +43,36 @@ def test_parts_that_fail_together_are_one_message(book):
     assert sorted(len(group) for group in book.due()) == [1, 3]
 
 
-def test_its_end_is_told_to_those_who_heard_of_its_beginning(book):
+def test_its_end_is_told_also_of_one_that_began_and_ended_before_anybody_could_be_told(book):
     fire(book)
     fire(book, "ledger")
     book.due()
     fire(book, "integrity")
     book.resolve("down", "auth")
     book.resolve("down", "integrity")
-    assert told(book) == [[("auth", Severity.CRITICAL, True)]]
+    assert told(book) == [[("auth", Severity.CRITICAL, True), ("integrity", Severity.CRITICAL, True)]]
     assert [alert.target for alert in book.firing] == ["ledger"]
     assert [alert.target for alert in book.resolved] == ["integrity", "auth"]
     assert book.resolve("down", "auth") is None
+
+
+def test_what_began_and_ended_under_a_silence_is_not_told(book, clock):
+    book.silence(name="down", target=None, until=clock.now() + timedelta(minutes=5), reason="known", by="usr_1")
+    fire(book)
+    book.resolve("down", "auth")
+    assert told(book) == []
+    assert [alert.target for alert in book.resolved] == ["auth"]
+
+
+def test_a_change_stays_unstored_until_it_is_said_to_be_stored(book):
+    fire(book)
+    first = book.changed()
+    fire(book, "ledger")
+    fire(book)
+    book.stored(first)
+    assert {alert.target for alert in book.changed()} == {"auth", "ledger"}, "auth has changed since"
+    book.stored(book.changed())
+    assert book.changed() == []
 
 
 def test_a_silenced_alert_is_kept_and_told_when_the_silence_ends(book, clock):

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 from prometheus_client import REGISTRY, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 
+from acgs1.contracts.topology import PARTS
 from acgs1.kit import telemetry
-from acgs1.monitoring.exports import files, grafana_dashboard, prometheus_rules
+from acgs1.monitoring import metrics
+from acgs1.monitoring.exports import files, grafana_dashboard, prometheus_rules, prometheus_scrape
 from acgs1.monitoring.objectives import RUNBOOKS, objectives
 from acgs1.optimizer.cache import IntelligentCache
 from acgs1.optimizer.metrics import CacheCollector
@@ -28,12 +31,15 @@ async def test_rules_and_panels_name_metrics_that_exist():
     await cache.set("s", "op", {}, 1)
     await cache.get("s", "op", {})
     names = {sample.name for metric in CacheCollector(cache).collect() for sample in metric.samples}
-    for metric in (telemetry.REQUESTS, telemetry.LATENCY, telemetry.OUTBOUND, telemetry.OUTBOX_PENDING):
+    told = [m for m in (*vars(telemetry).values(), *vars(metrics).values()) if isinstance(m, MetricWrapperBase)]
+    assert len(told) > 12
+    for metric in told:
         described = metric.describe()
         names |= {f"{family.name}{suffix}" for family in described for suffix in ("", "_total", "_bucket", "_count")}
     expressions = [rule["expr"] for rule in prometheus_rules()["groups"][0]["rules"]]
     expressions += [panel["targets"][0]["expr"] for panel in grafana_dashboard()["panels"]]
     used = {name for expression in expressions for name in re.findall(r"acgs_[a-z_]+", expression)}
+    assert {"acgs_breaker_state", "acgs_breaker_calls_total", "acgs_breaker_rejected_total"} <= used
     assert used <= names
     assert generate_latest(REGISTRY)
 
@@ -46,6 +52,20 @@ def test_promtool_finds_the_rules_valid_and_firing_when_they_should():
             ["promtool", *command], cwd=DEPLOY / "prometheus", capture_output=True, text=True, check=False
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_every_promise_has_rules_for_each_service_and_for_the_system():
+    rules = prometheus_rules()["groups"][0]["rules"]
+    promised = {o.name.removeprefix(f"{o.service}-") for o in objectives(["auth"])}
+    for whole in (False, True):
+        ruled = [r["labels"] for r in rules if "slo" in r["labels"]]
+        assert {r["slo"] for r in ruled if ("system" in {r.get("service"), r.get("target")}) is whole} == promised
+
+
+def test_every_part_is_scraped():
+    (job,) = prometheus_scrape()["scrape_configs"]
+    scraped = {entry["labels"]["part"]: entry["targets"] for entry in job["static_configs"]}
+    assert scraped == {part.name: [f"127.0.0.1:{part.port}"] for part in PARTS}
 
 
 @pytest.mark.slow

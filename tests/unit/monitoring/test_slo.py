@@ -72,7 +72,7 @@ def test_an_alert_gets_no_louder_than_its_objective_allows():
 
 def test_every_service_and_the_system_promise_all_that_is_promised():
     made = {o.name: o for o in objectives(["auth", "ledger"])}
-    assert len(made) == 3 + 8 * 5
+    assert len(made) == 3 + 8 * 6
     assert {made[f"{s}-{p}"].target for s in ("auth", "system") for p in ("uptime", "errors")} == {0.995}
     assert [made[f"system-{p}"].target for p in ("latency-p95", "latency-p99", "cache-hits", "compliance")] == [
         0.95, 0.99, 0.8, 0.99,

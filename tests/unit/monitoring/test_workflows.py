@@ -16,9 +16,12 @@ def test_a_report_counts_what_was_recorded_and_nothing_else():
     report = monitor.report("policy_enforcement")
     assert (report.executions, report.success_rate, report.within_target) == (100, 0.99, 1.0)
     assert (report.p50_seconds, report.p95_seconds, report.p99_seconds) == (0.05, 0.095, 0.099)
-    assert report.compliant is True
+    assert (report.compliant, report.timely) == (True, True)
     monitor.record_workflow_execution("policy_enforcement", 0.2001, compliance_score=0.0)
     monitor.record_workflow_execution("policy_enforcement", 0.3)
+    late = monitor.report("policy_enforcement")
+    assert (late.compliant, late.timely) == (True, False), "late is not wrong"
+    monitor.record_workflow_execution("policy_enforcement", 0.1, compliance_score=0.0)
     assert monitor.report("policy_enforcement").compliant is False
     assert monitor.report("wina_oversight").executions == 0
 
