@@ -66,9 +66,9 @@ class OperationStats:
 
     @property
     def hit_rate(self) -> float:
-        """Fraction of calls answered without computing anything; 0.0 before the first call."""
-        hits = sum(self.hits.values()) + self.joined
-        calls = hits + self.misses
+        """Fraction of calls answered without waiting for a load, one's own or another's; 0.0 before the first call."""
+        hits = sum(self.hits.values())
+        calls = hits + self.misses + self.joined
         return hits / calls if calls else 0.0
 
 

@@ -54,7 +54,7 @@ class CacheCollector(Collector):
         )
         spent = CounterMetricFamily("acgs_cache_level_seconds", "Time spent on reading a shared level", labels=by_level)
         written = CounterMetricFamily("acgs_cache_written_bytes", "Bytes handed to a shared level", labels=by_level)
-        ratio = GaugeMetricFamily("acgs_cache_hit_ratio", "Calls answered without computing", labels=names)
+        ratio = GaugeMetricFamily("acgs_cache_hit_ratio", "Calls answered without waiting for a load", labels=names)
         held = GaugeMetricFamily("acgs_cache_held_bytes", "Bytes in process memory", labels=names)
         entries = GaugeMetricFamily("acgs_cache_held_entries", "Values in process memory", labels=names)
         evicted = CounterMetricFamily("acgs_cache_held_evictions", "Values that lost their room", labels=names)
