@@ -13,7 +13,7 @@ from acgs1.core.clock import Clock
 from acgs1.core.errors import ErrorItem
 from acgs1.core.ids import new_id
 from acgs1.kit.breaker import CircuitBreaker, CircuitOpenError
-from acgs1.kit.errors import DependencyUnavailable, UpstreamRejected
+from acgs1.kit.errors import DependencyUnavailable, IdempotencyInProgress, OutcomeUnknown, UpstreamRejected
 from acgs1.kit.telemetry import OUTBOUND, request_id_var
 from acgs1.kit.tracing import CLIENT, span, traceparent
 
@@ -23,6 +23,7 @@ Token = Callable[[], Awaitable[str]]
 _ATTEMPTS = 3
 _FIRST_PAUSE = 0.05
 _WARM_ATTEMPTS = 4
+_CUT_OFF = frozenset({IdempotencyInProgress.code, OutcomeUnknown.code})
 
 
 class _ServerFault(Exception):
@@ -80,12 +81,25 @@ class PartClient:
         *,
         deadline: float = 5.0,
         idempotency_key: str | None = None,
+        repeatable: bool = False,
     ) -> Answer:
         """POST `body`, a model or JSON text. Retries are safe because every call carries an idempotency key: the one given, or one
-        made here."""
-        return self._parse(
-            await self._call("POST", path, body=body, deadline=deadline, key=idempotency_key or new_id("idk")), answer
-        )
+        made here.
+
+        `repeatable`: to do it twice costs work and changes nothing more, so that where a kill cut off the answer it is asked anew.
+        """
+        key = idempotency_key or new_id("idk")
+        try:
+            response = await self._call("POST", path, body=body, deadline=deadline, key=key)
+        except UpstreamRejected as error:
+            if repeatable and error.upstream_code == OutcomeUnknown.code:
+                response = await self._call("POST", path, body=body, deadline=deadline, key=new_id("idk"))
+            elif idempotency_key is None and error.upstream_code in _CUT_OFF:
+                # About a try within this call, of which the caller knows nothing.
+                raise self._gone("it was cut off before its answer", "failed") from error
+            else:
+                raise
+        return self._parse(response, answer)
 
     async def _call(
         self,

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -26,7 +27,10 @@ from acgs1.kit.slow_queries import SlowQueryLog
 from acgs1.kit.statements import watch_engine
 
 RECORDED = "acgs_recorded"
-"""In a session's `info`: it has put something into the outbox."""
+"""In a session's `info`, once it has put something into the outbox: type and subject of its first event."""
+
+joined: ContextVar[Callable[[AsyncSession], Awaitable[None]] | None] = ContextVar("acgs_joined", default=None)
+"""What belongs into the same transaction as the change that the request at hand makes; awaited before a `Store`'s transaction commits."""
 
 R = TypeVar("R")
 Row = TypeVar("Row")
@@ -185,7 +189,10 @@ class Database:
 
 
 class Store(Generic[R]):
-    """Transactions that hand out a service's repository rather than a session: what `service.py` works with."""
+    """Transactions that hand out a service's repository rather than a session: what `service.py` works with.
+
+    What `joined` holds is committed with each of them, or rolls it back.
+    """
 
     def __init__(self, database: Database, repository: Callable[[AsyncSession], R]) -> None:
         self._database = database
@@ -195,6 +202,8 @@ class Store(Generic[R]):
     async def transaction(self) -> AsyncGenerator[R]:
         async with self._database.transaction() as session:
             yield self._repository(session)
+            if (join := joined.get()) is not None:
+                await join(session)
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[R]:

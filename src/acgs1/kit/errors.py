@@ -48,6 +48,20 @@ class IdempotencyInProgress(DomainError):
     title = "The first request with this Idempotency-Key is still running"
 
 
+class OutcomeUnknown(DomainError):
+    """It took effect, at least in part; a kill or a fault cut it off before its answer. It is never carried out a second time."""
+
+    code = "outcome_unknown"
+    title = "The first request with this Idempotency-Key took effect and was cut off before its answer"
+
+
+class SecretGivenOnce(DomainError):
+    code = "secret_given_once"
+    title = (
+        "The first request with this Idempotency-Key took effect; its answer held a secret, which is not given again"
+    )
+
+
 class DependencyUnavailable(DomainError):
     """Another part did not answer in time, or its breaker is open. The caller may try again."""
 
@@ -78,6 +92,8 @@ STATUS: dict[type[DomainError], int] = {
     BodyTooLarge: 413,
     IdempotencyMismatch: 409,
     IdempotencyInProgress: 409,
+    OutcomeUnknown: 409,
+    SecretGivenOnce: 409,
     DependencyUnavailable: 503,
     UpstreamRejected: 502,
 }

@@ -55,7 +55,7 @@ class Platform:
         self.clock: Clock = clock or SystemClock()
         self.home = Home(settings.home)
         self.database = Database.for_service(service, settings, self.home)
-        self.idempotency = IdempotencyRecords(self.database, self.clock)
+        self.idempotency = IdempotencyRecords(self.database, self.clock, self.home.service_secret(service))
         self.http = httpx.AsyncClient(
             transport=MeasuredTransport(PoolMeter(service, "http", settings.http_pool_size), settings.http_pool_size),
             follow_redirects=False,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import structlog
@@ -86,6 +87,7 @@ def create_service(
     app.state.public = PUBLIC | public
     # For the test that provokes every declared error.
     app.state.statuses = all_statuses
+    app.state.status_of = partial(_status, statuses=all_statuses)
 
     def problem(request_scope: Scope, error: DomainError) -> JSONResponse:
         return _problem_response(request_scope, error, _status(error, all_statuses))
@@ -163,9 +165,9 @@ def _document_problems(app: FastAPI) -> None:
     app.openapi = openapi
 
 
-def api_router() -> APIRouter:
-    """A router for `/api/v1` whose POSTs honour `Idempotency-Key`."""
-    return APIRouter(prefix="/api/v1", route_class=IdempotentRoute)
+def api_router(route: type[IdempotentRoute] = IdempotentRoute) -> APIRouter:
+    """A router for `/api/v1` whose POSTs honour `Idempotency-Key`, as `route` says."""
+    return APIRouter(prefix="/api/v1", route_class=route)
 
 
 def _health_router(service: str) -> APIRouter:

@@ -17,9 +17,9 @@ from acgs1.contracts.policy_governance import Approval, Ballot, Bundle, Emergenc
 from acgs1.contracts.topology import SERVICES
 from acgs1.core.clock import ManualClock
 from acgs1.core.ids import new_id
-from acgs1.kit.db import Database, Store
-from acgs1.kit.errors import IdempotencyInProgress, InvalidCursor
-from acgs1.kit.idempotency import IdempotencyRecords
+from acgs1.kit.db import Database, Store, joined
+from acgs1.kit.errors import IdempotencyInProgress, InvalidCursor, OutcomeUnknown
+from acgs1.kit.idempotency import Claim, IdempotencyRecords, Kept
 from acgs1.kit.outbox import OutboxRelay
 from acgs1.services.auth.domain import AgentAccount, PublishedKey, UserAccount
 from acgs1.services.auth.repository import AuthRepository
@@ -344,18 +344,54 @@ async def test_an_approval_is_used_by_exactly_one_of_many_at_once(open_database:
 async def test_of_two_requests_with_one_key_at_once_one_runs(open_database: OpenDatabase):
     database = open_database("x")
     await database.migrate(None)
-    records = IdempotencyRecords(database, ManualClock(NOW))
+    records = IdempotencyRecords(database, ManualClock(NOW), "secret")
 
-    async def begin() -> object:
+    async def begin() -> Claim | None:
         try:
-            return await records.begin("ada", "k", "d")
+            claim = await records.begin("ada", "k", "d")
         except IdempotencyInProgress:
-            return "in progress"
+            return None
+        assert isinstance(claim, Claim)
+        return claim
 
-    outcomes = await asyncio.gather(*(begin() for _ in range(6)))
-    assert sorted(map(str, outcomes)) == ["None"] + ["in progress"] * 5
-    await records.finish("ada", "k", 201, b"\x00\xff")
-    assert await records.begin("ada", "k", "d") == (201, b"\x00\xff")
+    (claim,) = [c for c in await asyncio.gather(*(begin() for _ in range(6))) if c is not None]
+    await records.finish(claim, 201, b"\x00\xff")
+    assert await records.begin("ada", "k", "d") == Kept(201, b"\x00\xff", None)
+
+
+async def test_of_a_request_and_those_that_take_it_for_dead_exactly_one_commits(open_database: OpenDatabase):
+    database = await opened(open_database, "auth")
+    clock = ManualClock(NOW)
+    records = IdempotencyRecords(database, clock, "secret")
+    store = Store(database, AuthRepository)
+
+    async def carry_out(claim: Claim) -> bool:
+        joined.set(lambda session: records.mark(claim, session))
+        try:
+            async with store.transaction() as kept:
+                await kept.add_user(user(f"by-{claim.id}"))
+        except IdempotencyInProgress:
+            return False
+        return True
+
+    async def repeat() -> bool:
+        try:
+            claim = await records.begin("ada", "k", "d")
+        except (IdempotencyInProgress, OutcomeUnknown):
+            return False
+        assert isinstance(claim, Claim)
+        return await carry_out(claim)
+
+    first = await records.begin("ada", "k", "d")
+    assert isinstance(first, Claim)
+    clock.advance(61)
+    done = await asyncio.gather(carry_out(first), repeat(), repeat(), repeat())
+    assert sum(done) == 1
+    async with store.reading() as kept:
+        assert await kept.count_users() == 1
+    clock.advance(61)
+    with pytest.raises(OutcomeUnknown):
+        await records.begin("ada", "k", "d")
 
 
 async def test_the_outbox_leaves_in_order(open_database: OpenDatabase):

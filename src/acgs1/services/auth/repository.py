@@ -75,6 +75,9 @@ class AuthRepository(Recorder):
     async def set_agent_active(self, agent_id: str, active: bool) -> None:
         await self.session.execute(update(AgentRow).where(AgentRow.id == agent_id).values(active=active))
 
+    async def set_agent_secret(self, agent_id: str, secret_hash: str) -> None:
+        await self.session.execute(update(AgentRow).where(AgentRow.id == agent_id).values(secret_hash=secret_hash))
+
     async def failed_attempts(self, account: str, since: datetime) -> int:
         count = select(func.count()).select_from(FailedAttemptRow)
         return (
