@@ -186,7 +186,7 @@ class PartClient:
         try:
             problem = response.json()
             items = tuple(
-                ErrorItem(e["detail"], e.get("pointer"), e.get("line"), e.get("column"))
+                ErrorItem(e["detail"], e.get("pointer"), e.get("line"), e.get("column"), e.get("parameter"))
                 for e in problem.get("errors", [])
             )
             code, detail = str(problem["code"]), str(problem["detail"])

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from acgs1.core.errors import DomainError
 from acgs1.kit.idempotency import IdempotentRoute
+from acgs1.kit.inbound import NUL_IN_JSON, OURS, query_parameters
 from acgs1.kit.middleware import Respond
 
 _JSON: Final = b"application/json"
@@ -57,7 +58,8 @@ class _Plan:
     reads: tuple[tuple[str, Read], ...]
     dependencies: tuple[tuple[str | None, Resolve], ...]
     takes_body: bool
-    takes_query: bool
+    query: frozenset[str] | None
+    """The parameters that the route takes; None where others are nothing to it."""
     idempotent: bool
     status: int
     answer: TypeAdapter[Any] | None
@@ -119,7 +121,7 @@ class Direct:
                 return
         body = b""
         try:
-            query = _query(scope["query_string"]) if plan.takes_query and scope["query_string"] else {}
+            query = _query(scope["query_string"], plan.query) if scope["query_string"] else {}
             if method != "GET":
                 headers = dict(scope["headers"])
                 if (plan.idempotent and b"idempotency-key" in headers) or (
@@ -145,10 +147,10 @@ class Direct:
         await send({"type": "http.response.body", "body": content})
 
 
-def _query(raw: bytes) -> dict[str, str]:
+def _query(raw: bytes, known: frozenset[str] | None) -> dict[str, str]:
     pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True)
     query = dict(pairs)
-    if len(query) != len(pairs):
+    if len(query) != len(pairs) or (known is not None and not known.issuperset(query)) or b"%00" in raw:
         raise _Unexpected
     return query
 
@@ -197,7 +199,7 @@ def _plan(route: APIRoute, parameter: str | None) -> _Plan:
         raise _NotPlain
     reads: list[tuple[str, Read]] = []
     dependencies: list[tuple[str | None, Resolve]] = [(None, _resolve(given)) for given in route.dependencies]
-    takes_body = takes_query = False
+    takes_body = False
     for name, given in inspect.signature(call).parameters.items():
         hint = hints[name]
         if (depends := _depends(hint, given)) is not None:
@@ -212,14 +214,14 @@ def _plan(route: APIRoute, parameter: str | None) -> _Plan:
             takes_body = True
             reads.append((name, _model(hint)))
         else:
-            takes_query = True
             reads.append((name, _single(name, hint, given.default)))
     status = route.status_code or 200
     if status in {204, 304}:
         raise _NotPlain
     answer: TypeAdapter[Any] | None = None if own_answer else TypeAdapter(cast("Any", returned))
     idempotent = isinstance(route, IdempotentRoute)
-    return _Plan(route, call, tuple(reads), tuple(dependencies), takes_body, takes_query, idempotent, status, answer)
+    query = query_parameters(route) if route.path.startswith(OURS) else None
+    return _Plan(route, call, tuple(reads), tuple(dependencies), takes_body, query, idempotent, status, answer)
 
 
 def _hints(call: Callable[..., Any]) -> dict[str, Any]:
@@ -266,12 +268,23 @@ def _resolve(depends: Depends) -> Resolve:
 
 def _model(model: type[BaseModel]) -> Read:
     # What this takes, FastAPI takes and reads alike; what it does not take goes on to FastAPI.
-    return lambda asked: model.model_validate_json(asked.body)
+    def read(asked: _Asked) -> Any:
+        if NUL_IN_JSON in asked.body:
+            raise _Unexpected
+        return model.model_validate_json(asked.body)
+
+    return read
 
 
 def _segment(hint: Any) -> Read:
     adapter: TypeAdapter[Any] = TypeAdapter(hint)
-    return lambda asked: adapter.validate_python(asked.segment)
+
+    def read(asked: _Asked) -> Any:
+        if "\0" in asked.segment:
+            raise _Unexpected
+        return adapter.validate_python(asked.segment)
+
+    return read
 
 
 def _single(name: str, hint: Any, default: Any) -> Read:

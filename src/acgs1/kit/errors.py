@@ -28,6 +28,39 @@ class InvalidRequest(DomainError):
     title = "The request is not well formed"
 
 
+class UnknownField(InvalidRequest):
+    """Only that: a body that is wrong in other ways too is an InvalidRequest that lists them all."""
+
+    code = "unknown_field"
+    title = "The body has a field that this endpoint does not know"
+
+
+class UnknownParameter(InvalidRequest):
+    code = "unknown_parameter"
+    title = "The query has a parameter that this endpoint does not know"
+
+
+class MalformedJson(InvalidRequest):
+    code = "malformed_json"
+    title = "The body is not JSON"
+
+
+class NestedTooDeeply(InvalidRequest):
+    code = "nested_too_deeply"
+    title = "The body nests deeper than this service takes"
+
+
+class MethodNotAllowed(DomainError):
+    """`allowed` are the methods that the path takes (RFC 9110, section 15.5.6)."""
+
+    code = "method_not_allowed"
+    title = "This path does not take this method"
+
+    def __init__(self, detail: str, allowed: str) -> None:
+        super().__init__(detail)
+        self.allowed = allowed
+
+
 class InvalidCursor(InvalidRequest):
     code = "invalid_cursor"
     title = "The cursor is not one that this list gave out"
@@ -89,6 +122,7 @@ STATUS: dict[type[DomainError], int] = {
     Forbidden: 403,
     NotFound: 404,
     InvalidRequest: 422,
+    MethodNotAllowed: 405,
     BodyTooLarge: 413,
     IdempotencyMismatch: 409,
     IdempotencyInProgress: 409,

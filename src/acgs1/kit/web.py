@@ -3,11 +3,12 @@
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
@@ -22,8 +23,9 @@ from acgs1.contracts.common import Health, Problem, ProblemItem
 from acgs1.core.errors import DomainError, ErrorItem
 from acgs1.kit.access import require
 from acgs1.kit.direct import Direct
-from acgs1.kit.errors import STATUS, InvalidRequest, NotFound, UpstreamRejected
+from acgs1.kit.errors import STATUS, MethodNotAllowed, UpstreamRejected
 from acgs1.kit.idempotency import IdempotentRoute
+from acgs1.kit.inbound import not_answered, refused, well_formed
 from acgs1.kit.middleware import BodyLimit, Guard, Observe
 from acgs1.kit.performance import performance_router
 from acgs1.kit.platform import Platform
@@ -76,6 +78,7 @@ def create_service(
         version=SERVICE_VERSION,
         description=description,
         lifespan=lifespan,
+        dependencies=[Depends(well_formed)],
         docs_url=None,
         redoc_url=None,
         responses={"default": {"model": Problem, "description": "Problem (RFC 9457)"}},
@@ -101,15 +104,11 @@ def create_service(
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
-        return problem(request.scope, _invalid(error))
+        return problem(request.scope, refused(error))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 404:
-            return problem(request.scope, NotFound(f"`{request.method} {request.url.path}` is not an endpoint here"))
-        return _problem(
-            request.scope, error.status_code, "http_error", str(error.detail), str(error.detail), (), error.headers
-        )
+        return problem(request.scope, not_answered(error, request.method, request.url.path))
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
@@ -221,6 +220,8 @@ def _problem_response(scope: Scope, error: DomainError, status: int) -> JSONResp
     headers = {"WWW-Authenticate": 'Bearer realm="acgs1"'} if status == 401 else None
     if status == 503:
         headers = {"Retry-After": "1"}
+    if isinstance(error, MethodNotAllowed):
+        headers = {"Allow": error.allowed}
     return _problem(scope, status, code, error.title, error.detail, error.items, headers)
 
 
@@ -241,25 +242,8 @@ def _problem(
         detail=detail,
         instance=scope.get("path"),
         request_id=scope.get("acgs_request_id"),
-        errors=[ProblemItem(detail=i.detail, pointer=i.pointer, line=i.line, column=i.column) for i in items],
+        errors=[ProblemItem(**asdict(item)) for item in items],
     )
     return JSONResponse(
         body.model_dump(mode="json", exclude_none=True), status, headers=headers, media_type=PROBLEM_JSON
     )
-
-
-def _invalid(error: RequestValidationError) -> InvalidRequest:
-    items = tuple(
-        ErrorItem(detail=str(e["msg"]), pointer="/" + "/".join(_pointer_part(p) for p in e["loc"]))
-        for e in _errors(error)
-    )
-    first = items[0]
-    return InvalidRequest(f"{first.pointer}: {first.detail}", items=items)
-
-
-def _errors(error: RequestValidationError) -> Sequence[Mapping[str, Any]]:
-    return error.errors()
-
-
-def _pointer_part(part: object) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")

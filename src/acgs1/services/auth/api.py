@@ -201,4 +201,6 @@ def _basic(header: str | None) -> tuple[str, str] | None:
         name, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         raise InvalidCredentials("the Basic credentials are not base64 of `id:secret`") from None
+    if "\0" in name:
+        raise InvalidCredentials("U+0000 is in no id")
     return name, secret
