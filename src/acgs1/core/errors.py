@@ -28,6 +28,11 @@ class DomainError(Exception):
     code: ClassVar[str] = "domain_error"
     title: ClassVar[str] = "The request breaks a rule"
 
+    @classmethod
+    def codes(cls) -> tuple[str, ...]:
+        """Every code that an error of this class may carry; `name_*` stands for all that begin so."""
+        return (cls.code,)
+
     def __init__(self, detail: str, *, items: tuple[ErrorItem, ...] = ()) -> None:
         super().__init__(detail)
         self.detail = detail

@@ -1,7 +1,7 @@
 """The app factory: every service answers alike, whatever it is for."""
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict
 from functools import partial
@@ -27,6 +27,7 @@ from acgs1.kit.errors import STATUS, MethodNotAllowed, UpstreamRejected
 from acgs1.kit.idempotency import IdempotentRoute
 from acgs1.kit.inbound import not_answered, refused, well_formed
 from acgs1.kit.middleware import BodyLimit, Guard, Observe
+from acgs1.kit.openapi import PROBLEM_JSON, complete
 from acgs1.kit.performance import performance_router
 from acgs1.kit.platform import Platform
 from acgs1.kit.settings import PlatformSettings
@@ -38,8 +39,6 @@ _log = structlog.get_logger()
 
 PUBLIC = frozenset({"/health", "/health/live", "/health/ready", "/openapi.json"})
 """Paths of every service that answer without a token."""
-
-PROBLEM_JSON = "application/problem+json"
 
 Lifespan = Callable[[FastAPI, Platform], AbstractAsyncContextManager[None]]
 
@@ -84,7 +83,6 @@ def create_service(
         responses={"default": {"model": Problem, "description": "Problem (RFC 9457)"}},
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    _document_problems(app)
     app.state.ready = False
     app.state.service_name = service
     app.state.public = PUBLIC | public
@@ -122,6 +120,7 @@ def create_service(
     app.include_router(performance_router())
     for router in routers:
         app.include_router(router)
+    _document(app, routers)
     plain = [route for router in (health, *routers) for route in router.routes if isinstance(route, APIRoute)]
     app.add_middleware(Direct, routes=plain, respond=respond)
     app.add_middleware(Guard, public=app.state.public, respond=respond)
@@ -149,19 +148,30 @@ class _CrossOrigin(CORSMiddleware):
             await self.app(scope, receive, send)
 
 
-def _document_problems(app: FastAPI) -> None:
-    """FastAPI documents every model under the media type of the route's own answer; a problem has one of its own."""
+def _document(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Complete FastAPI's document when somebody asks for it first."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        document = generate()
-        for item in document["paths"].values():
-            for operation in item.values():
-                problem = operation["responses"]["default"]
-                problem["content"] = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-        return document
+        if app.openapi_schema is None:
+            routes = {(method, path): route for path, route in _routes(app.routes) for method in route.methods or ()}
+            own = {
+                (m, path) for router in routers for path, route in _routes(router.routes) for m in route.methods or ()
+            }
+            app.openapi_schema = generate()
+            complete(app.openapi_schema, routes, own=own, public=app.state.public, statuses=app.state.statuses)
+        return app.openapi_schema
 
     app.openapi = openapi
+
+
+def _routes(found: Sequence[Any], prefix: str = "") -> Iterator[tuple[str, APIRoute]]:
+    """The API routes with their full paths as the document has them, also of routers that the framework keeps nested."""
+    for route in found:
+        if isinstance(route, APIRoute):
+            yield prefix + route.path_format, route
+        elif (router := getattr(route, "original_router", None)) is not None:
+            yield from _routes(router.routes, prefix + route.include_context.prefix)
 
 
 def api_router(route: type[IdempotentRoute] = IdempotentRoute) -> APIRouter:

@@ -31,10 +31,14 @@ class AdoptionInProgress(DomainError):
 
 
 class AdoptionRefused(DomainError):
-    """The ledger said no. `code` is its own (`ledger_...`)."""
+    """The ledger, or policy governance before it, said no. `code` is theirs."""
 
     code = "adoption_refused"
     title = "The ledger refused the constitution"
+
+    @classmethod
+    def codes(cls) -> tuple[str, ...]:
+        return (cls.code, "ledger_*")
 
     def __init__(self, detail: str, code: str) -> None:
         super().__init__(detail)
