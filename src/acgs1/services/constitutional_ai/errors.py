@@ -36,10 +36,6 @@ class AdoptionRefused(DomainError):
     code = "adoption_refused"
     title = "The ledger refused the constitution"
 
-    @classmethod
-    def codes(cls) -> tuple[str, ...]:
-        return (cls.code, "ledger_*")
-
     def __init__(self, detail: str, code: str) -> None:
         super().__init__(detail)
         self.code = code  # pyright: ignore[reportAttributeAccessIssue]
