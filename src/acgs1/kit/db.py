@@ -19,6 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.types import JSON
 
+from acgs1.core.errors import ErrorItem
+from acgs1.core.ids import is_id
 from acgs1.kit.errors import DependencyUnavailable, InvalidCursor
 from acgs1.kit.home import Home
 from acgs1.kit.pools import Kind, PoolMeter, measured_queue
@@ -211,18 +213,46 @@ class Store(Generic[R]):
             yield self._repository(session)
 
 
+Form = Callable[[str], str | int | None]
+"""The value of a list's key that a cursor stands for; None for what is no cursor of that list."""
+
+
+def ids(prefix: str) -> Form:
+    """The list is ordered by identifiers `<prefix>_<uuidv7>`."""
+    return lambda cursor: cursor if is_id(cursor, prefix) else None
+
+
+def numbers(cursor: str) -> int | None:
+    """The list is ordered by numbers from 0."""
+    return int(cursor) if re.fullmatch(r"[0-9]{1,18}", cursor) else None
+
+
+def wallets(cursor: str) -> str | None:
+    """The list is ordered by addresses of the ledger (32 bytes in base58)."""
+    return cursor if re.fullmatch(r"[1-9A-HJ-NP-Za-km-z]{32,44}", cursor) else None
+
+
+def position(cursor: str, form: Form) -> str | int:
+    """Where in its list `cursor` stands. Raises InvalidCursor for one that the list cannot have given out."""
+    found = form(cursor)
+    if found is None:
+        raise InvalidCursor(
+            f"`{cursor[:80]}` is not a cursor of this list; leave it out to start at its beginning",
+            items=(ErrorItem("a cursor is the `next_cursor` of the page before", parameter="cursor"),),
+        )
+    return found
+
+
 async def page(
-    session: AsyncSession, statement: Select[Row], key: Any, cursor: str | None, limit: int
+    session: AsyncSession, statement: Select[Row], key: Any, cursor: str | None, limit: int, form: Form
 ) -> tuple[list[Row], str | None]:
     """Rows of `statement` in descending order of `key` after `cursor`, and the cursor of the next page.
 
-    `key` is a column whose values order by time (UUIDv7 ids, sequence numbers); its value in the last row is the cursor.
-    Raises InvalidCursor for a cursor that cannot be one.
+    `key` is a column with another value in each row, which `form` tells; for a list that is newest first, one whose values order by time
+    (UUIDv7 ids, sequence numbers). Its value in the last row is the cursor. Raises InvalidCursor.
     """
     if cursor is not None:
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", cursor):
-            raise InvalidCursor(f"`{cursor[:80]}` is not a cursor of this list; leave it out to start at the newest")
-        statement = statement.where(key < cursor)
+        statement = statement.where(key < position(cursor, form))
     rows = list((await session.scalars(statement.order_by(key.desc()).limit(limit + 1))).all())
     more = len(rows) > limit
     rows = rows[:limit]

@@ -1,6 +1,6 @@
 """Every error that the code declares: answered with its status and code, and provoked.
 
-Provoked by a request to the running service (ASKED), or, where that needs other parts, by the test of the rule itself (provoked.yaml). The two
+Provoked by a request to the running service (ASKED), or, where that needs other parts, by the test of the rule itself (provoked.yaml). Both
 together are all errors that there are, or this file fails.
 """
 
