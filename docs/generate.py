@@ -31,7 +31,7 @@ from acgs1.ledger.errors import LedgerError, LedgerUnavailableError, snake_case
 REFERENCE = Path(__file__).parent / "reference"
 BEGIN, END = "<!-- generated: begin -->", "<!-- generated: end -->"
 # Answered by the app factory itself, for what no rule of a service foresaw.
-_FACTORY = {"http_error": ("4xx", "the framework's own words"), "internal_error": ("500", "The service failed")}
+_FACTORY = {"internal_error": ("500", "The service failed")}
 
 
 def apps() -> dict[str, FastAPI]:

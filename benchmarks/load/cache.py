@@ -28,7 +28,7 @@ async def counts(settings: PlatformSettings, token: str) -> Counts:
 
 
 def rates(before: Counts, after: Counts) -> dict[str, float]:
-    """Share of look-ups during the measurement that waited for no load of their value, by service and for `all`; absent where there was no look-up."""
+    """Share of look-ups in between that waited for no load of their value, by service and for `all`; absent without look-ups."""
     shares: dict[str, float] = {}
     whole: Counter[str] = Counter()
     for service, now in after.items():

@@ -69,7 +69,7 @@ class Agent(Message):
 
 
 class AgentCredentials(Message):
-    """Shown once, at registration: the secret is stored only as a hash."""
+    """Shown once, when the secret is made: it is stored only as a hash."""
 
     agent: Agent
     client_id: str

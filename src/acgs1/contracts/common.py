@@ -25,12 +25,13 @@ class Page(Message, Generic[T]):
 
 
 class ProblemItem(Message):
-    """One finding inside a problem document."""
+    """One finding inside a problem document: at `pointer` in the body (RFC 6901), in the `parameter` beside it, or at a place in a text."""
 
     detail: str
     pointer: str | None = None
     line: int | None = None
     column: int | None = None
+    parameter: str | None = None
 
 
 class Problem(BaseModel):

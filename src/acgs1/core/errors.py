@@ -8,13 +8,15 @@ from typing import ClassVar
 class ErrorItem:
     """One finding among several: where it is and what is wrong there.
 
-    `pointer` is a JSON pointer into the request body (RFC 6901) or `file:line:column` for text inputs.
+    `pointer` is a JSON pointer into the request body (RFC 6901; "" is all of it) or `file:line:column` for text inputs. `parameter` names
+    what came beside the body: a segment of the path, a part of the query, a header, a field of a form. Lines and columns count from 1.
     """
 
     detail: str
     pointer: str | None = None
     line: int | None = None
     column: int | None = None
+    parameter: str | None = None
 
 
 class DomainError(Exception):
@@ -25,6 +27,11 @@ class DomainError(Exception):
 
     code: ClassVar[str] = "domain_error"
     title: ClassVar[str] = "The request breaks a rule"
+
+    @classmethod
+    def codes(cls) -> tuple[str, ...]:
+        """Every code that an error of this class may carry; `name_*` stands for all that begin so."""
+        return (cls.code,)
 
     def __init__(self, detail: str, *, items: tuple[ErrorItem, ...] = ()) -> None:
         super().__init__(detail)

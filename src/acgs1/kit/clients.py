@@ -2,10 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import httpx
+import stamina
 from pydantic import BaseModel, ValidationError
 
 from acgs1.contracts.auth import AccessToken
@@ -13,7 +15,7 @@ from acgs1.core.clock import Clock
 from acgs1.core.errors import ErrorItem
 from acgs1.core.ids import new_id
 from acgs1.kit.breaker import CircuitBreaker, CircuitOpenError
-from acgs1.kit.errors import DependencyUnavailable, UpstreamRejected
+from acgs1.kit.errors import DependencyUnavailable, IdempotencyInProgress, OutcomeUnknown, UpstreamRejected
 from acgs1.kit.telemetry import OUTBOUND, request_id_var
 from acgs1.kit.tracing import CLIENT, span, traceparent
 
@@ -22,9 +24,11 @@ Token = Callable[[], Awaitable[str]]
 
 _ATTEMPTS = 3
 _FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 0.25
 _WARM_ATTEMPTS = 4
 _WARM_SECONDS = 1.0
 _TOKEN_SECONDS = 3.0
+_CUT_OFF = frozenset({IdempotencyInProgress.code, OutcomeUnknown.code})
 
 
 class _ServerFault(Exception):
@@ -33,6 +37,22 @@ class _ServerFault(Exception):
 
 class _TooSlow(_ServerFault):
     """It had no answer by the deadline."""
+
+
+def _tries(ends_at: float) -> AsyncIterator[AbstractContextManager[object]]:
+    """Three, 50 and 200 ms apart and a little more by chance, so that callers who failed together do not come back together; none
+    that could begin only after `ends_at`."""
+    loop = asyncio.get_running_loop()
+    return aiter(
+        stamina.retry_context(
+            on=lambda error: isinstance(error, _ServerFault) and loop.time() + _LONGEST_PAUSE < ends_at,
+            attempts=_ATTEMPTS,
+            timeout=None,  # the deadline is the call's own
+            wait_initial=_FIRST_PAUSE,
+            wait_exp_base=4,
+            wait_jitter=_FIRST_PAUSE,
+        )
+    )
 
 
 class PartClient:
@@ -86,12 +106,25 @@ class PartClient:
         *,
         deadline: float = 5.0,
         idempotency_key: str | None = None,
+        repeatable: bool = False,
     ) -> Answer:
         """POST `body`, a model or JSON text. Retries are safe because every call carries an idempotency key: the one given, or one
-        made here."""
-        return self._parse(
-            await self._call("POST", path, body=body, deadline=deadline, key=idempotency_key or new_id("idk")), answer
-        )
+        made here.
+
+        `repeatable`: to do it twice costs work and changes nothing more, so that where a kill cut off the answer it is asked anew.
+        """
+        key = idempotency_key or new_id("idk")
+        try:
+            response = await self._call("POST", path, body=body, deadline=deadline, key=key)
+        except UpstreamRejected as error:
+            if repeatable and error.upstream_code == OutcomeUnknown.code:
+                response = await self._call("POST", path, body=body, deadline=deadline, key=new_id("idk"))
+            elif idempotency_key is None and error.upstream_code in _CUT_OFF:
+                # About a try within this call, of which the caller knows nothing.
+                raise self._gone("it was cut off before its answer", "failed") from error
+            else:
+                raise
+        return self._parse(response, answer)
 
     async def _call(
         self,
@@ -107,21 +140,16 @@ class PartClient:
         # and never counts, and a part that hangs would never open its breaker.
         ends_at = asyncio.get_running_loop().time() + deadline
         try:
-            for attempt in range(1, _ATTEMPTS + 1):
-                try:
+            async for attempt in _tries(ends_at):
+                with attempt:
                     return await self._once(method, path, params, body, key, ends_at)
-                except _ServerFault:
-                    pause = _FIRST_PAUSE * 4 ** (attempt - 1)  # back-off between tries
-                    if attempt == _ATTEMPTS or asyncio.get_running_loop().time() + pause >= ends_at:
-                        raise
-                    await asyncio.sleep(pause)
         except CircuitOpenError:
             raise self._gone("its circuit breaker is open", "rejected") from None
         except (TimeoutError, _TooSlow):
             raise self._gone(f"no answer within {deadline:g} s", "timeout") from None
         except _ServerFault as fault:
             raise self._gone(str(fault), "failed") from fault
-        raise AssertionError("INVARIANT: the loop returns or raises")
+        raise AssertionError("INVARIANT: the last try returns or raises")
 
     async def _once(
         self,
@@ -188,7 +216,7 @@ class PartClient:
         try:
             problem = response.json()
             items = tuple(
-                ErrorItem(e["detail"], e.get("pointer"), e.get("line"), e.get("column"))
+                ErrorItem(e["detail"], e.get("pointer"), e.get("line"), e.get("column"), e.get("parameter"))
                 for e in problem.get("errors", [])
             )
             code, detail = str(problem["code"]), str(problem["detail"])

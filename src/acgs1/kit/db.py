@@ -3,8 +3,9 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,6 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.types import JSON
 
+from acgs1.core.errors import ErrorItem
+from acgs1.core.ids import is_id
 from acgs1.kit.errors import DependencyUnavailable, InvalidCursor
 from acgs1.kit.home import Home
 from acgs1.kit.pools import Kind, PoolMeter, measured_queue
@@ -25,7 +28,10 @@ from acgs1.kit.slow_queries import SlowQueryLog
 from acgs1.kit.statements import watch_engine
 
 RECORDED = "acgs_recorded"
-"""In a session's `info`: it has put something into the outbox."""
+"""In a session's `info`, once it has put something into the outbox: type and subject of its first event."""
+
+joined: ContextVar[Callable[[AsyncSession], Awaitable[None]] | None] = ContextVar("acgs_joined", default=None)
+"""What belongs into the same transaction as the change that the request at hand makes; awaited before a `Store`'s transaction commits."""
 
 R = TypeVar("R")
 Row = TypeVar("Row")
@@ -182,7 +188,10 @@ class Database:
 
 
 class Store(Generic[R]):
-    """Transactions that hand out a service's repository rather than a session: what `service.py` works with."""
+    """Transactions that hand out a service's repository rather than a session: what `service.py` works with.
+
+    What `joined` holds is committed with each of them, or rolls it back.
+    """
 
     def __init__(self, database: Database, repository: Callable[[AsyncSession], R]) -> None:
         self._database = database
@@ -192,6 +201,8 @@ class Store(Generic[R]):
     async def transaction(self) -> AsyncGenerator[R]:
         async with self._database.transaction() as session:
             yield self._repository(session)
+            if (join := joined.get()) is not None:
+                await join(session)
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[R]:
@@ -199,18 +210,46 @@ class Store(Generic[R]):
             yield self._repository(session)
 
 
+Form = Callable[[str], str | int | None]
+"""The value of a list's key that a cursor stands for; None for what is no cursor of that list."""
+
+
+def ids(prefix: str) -> Form:
+    """The list is ordered by identifiers `<prefix>_<uuidv7>`."""
+    return lambda cursor: cursor if is_id(cursor, prefix) else None
+
+
+def numbers(cursor: str) -> int | None:
+    """The list is ordered by numbers from 0."""
+    return int(cursor) if re.fullmatch(r"[0-9]{1,18}", cursor) else None
+
+
+def wallets(cursor: str) -> str | None:
+    """The list is ordered by addresses of the ledger (32 bytes in base58)."""
+    return cursor if re.fullmatch(r"[1-9A-HJ-NP-Za-km-z]{32,44}", cursor) else None
+
+
+def position(cursor: str, form: Form) -> str | int:
+    """Where in its list `cursor` stands. Raises InvalidCursor for one that the list cannot have given out."""
+    found = form(cursor)
+    if found is None:
+        raise InvalidCursor(
+            f"`{cursor[:80]}` is not a cursor of this list; leave it out to start at its beginning",
+            items=(ErrorItem("a cursor is the `next_cursor` of the page before", parameter="cursor"),),
+        )
+    return found
+
+
 async def page(
-    session: AsyncSession, statement: Select[Row], key: Any, cursor: str | None, limit: int
+    session: AsyncSession, statement: Select[Row], key: Any, cursor: str | None, limit: int, form: Form
 ) -> tuple[list[Row], str | None]:
     """Rows of `statement` in descending order of `key` after `cursor`, and the cursor of the next page.
 
-    `key` is a column whose values order by time (UUIDv7 ids, sequence numbers); its value in the last row is the cursor.
-    Raises InvalidCursor for a cursor that cannot be one.
+    `key` is a column with another value in each row, which `form` tells; for a list that is newest first, one whose values order by time
+    (UUIDv7 ids, sequence numbers). Its value in the last row is the cursor. Raises InvalidCursor.
     """
     if cursor is not None:
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", cursor):
-            raise InvalidCursor(f"`{cursor[:80]}` is not a cursor of this list; leave it out to start at the newest")
-        statement = statement.where(key < cursor)
+        statement = statement.where(key < position(cursor, form))
     rows = list((await session.scalars(statement.order_by(key.desc()).limit(limit + 1))).all())
     more = len(rows) > limit
     rows = rows[:limit]

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from acgs1.core.errors import DomainError
 from acgs1.kit.idempotency import IdempotentRoute
+from acgs1.kit.inbound import NUL_IN_JSON, OURS, query_parameters
 from acgs1.kit.middleware import Respond, headers_of
 
 _JSON: Final = b"application/json"
@@ -62,7 +63,8 @@ class _Plan:
     dependencies: tuple[tuple[str | None, Resolve], ...]
     body_type: bytes | None
     """The media type of the body that the function takes, if any."""
-    takes_query: bool
+    query: frozenset[str] | None
+    """The parameters that the route takes; None where others are nothing to it."""
     idempotent: bool
     status: int
     answer: TypeAdapter[Any] | None
@@ -126,7 +128,7 @@ class Direct:
                 return
         body = b""
         try:
-            query = _pairs(scope["query_string"]) if plan.takes_query and scope["query_string"] else _NOTHING
+            query = _pairs(scope["query_string"], plan.query) if scope["query_string"] else _NOTHING
             form = _NOTHING
             if method != "GET":
                 headers = headers_of(scope)
@@ -172,17 +174,18 @@ class Direct:
 _NOTHING: Final[Mapping[str, str]] = {}
 
 
-def _pairs(raw: bytes) -> dict[str, str]:
-    """What a query string or a form says, as long as it says nothing twice."""
+def _pairs(raw: bytes, known: frozenset[str] | None = None) -> dict[str, str]:
+    """What a query string or a form says, as long as it says nothing twice, and nothing but what is `known`."""
     pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True)
     query = dict(pairs)
-    if len(query) != len(pairs):
+    if len(query) != len(pairs) or (known is not None and not known.issuperset(query)) or b"%00" in raw:
         raise _Unexpected
     return query
 
 
 def _form(raw: bytes) -> dict[str, str]:
-    if b";" in raw:  # which separates fields for some and not for others
+    # The first separates fields for some and not for others.
+    if b";" in raw or b"\0" in raw:
         raise _Unexpected
     return _pairs(raw)
 
@@ -231,7 +234,6 @@ def _plan(route: APIRoute, parameter: str | None) -> _Plan:
     reads: list[tuple[str, Read]] = []
     dependencies: list[tuple[str | None, Resolve]] = [(None, _resolve(given)) for given in route.dependencies]
     body_type: bytes | None = None
-    takes_query = False
     for name, given in inspect.signature(call).parameters.items():
         hint = hints[name]
         if (depends := _depends(hint, given)) is not None:
@@ -251,7 +253,6 @@ def _plan(route: APIRoute, parameter: str | None) -> _Plan:
             body_type = _FORM
             reads.append((name, _single(name, hint, given.default, Form, lambda asked: asked.form)))
         else:
-            takes_query = True
             reads.append((name, _single(name, hint, given.default, Query, lambda asked: asked.query)))
     status = route.status_code or 200
     if status in {204, 304}:
@@ -264,7 +265,7 @@ def _plan(route: APIRoute, parameter: str | None) -> _Plan:
         tuple(reads),
         tuple(dependencies),
         body_type,
-        takes_query,
+        query_parameters(route) if route.path.startswith(OURS) else None,
         idempotent,
         status,
         answer,
@@ -316,12 +317,23 @@ def _resolve(depends: Depends) -> Resolve:
 
 def _model(model: type[BaseModel]) -> Read:
     # What this takes, FastAPI takes and reads alike; what it does not take goes on to FastAPI.
-    return lambda asked: model.model_validate_json(asked.body)
+    def read(asked: _Asked) -> Any:
+        if NUL_IN_JSON in asked.body:
+            raise _Unexpected
+        return model.model_validate_json(asked.body)
+
+    return read
 
 
 def _segment(hint: Any) -> Read:
     adapter: TypeAdapter[Any] = TypeAdapter(hint)
-    return lambda asked: adapter.validate_python(asked.segment)
+
+    def read(asked: _Asked) -> Any:
+        if "\0" in asked.segment:
+            raise _Unexpected
+        return adapter.validate_python(asked.segment)
+
+    return read
 
 
 def _single(

@@ -28,6 +28,39 @@ class InvalidRequest(DomainError):
     title = "The request is not well formed"
 
 
+class UnknownField(InvalidRequest):
+    """Only that: a body that is wrong in other ways too is an InvalidRequest that lists them all."""
+
+    code = "unknown_field"
+    title = "The body has a field that this endpoint does not know"
+
+
+class UnknownParameter(InvalidRequest):
+    code = "unknown_parameter"
+    title = "The query has a parameter that this endpoint does not know"
+
+
+class MalformedJson(InvalidRequest):
+    code = "malformed_json"
+    title = "The body is not JSON"
+
+
+class NestedTooDeeply(InvalidRequest):
+    code = "nested_too_deeply"
+    title = "The body nests deeper than this service takes"
+
+
+class MethodNotAllowed(DomainError):
+    """`allowed` are the methods that the path takes (RFC 9110, section 15.5.6)."""
+
+    code = "method_not_allowed"
+    title = "This path does not take this method"
+
+    def __init__(self, detail: str, allowed: str) -> None:
+        super().__init__(detail)
+        self.allowed = allowed
+
+
 class InvalidCursor(InvalidRequest):
     code = "invalid_cursor"
     title = "The cursor is not one that this list gave out"
@@ -46,6 +79,20 @@ class IdempotencyMismatch(DomainError):
 class IdempotencyInProgress(DomainError):
     code = "idempotency_in_progress"
     title = "The first request with this Idempotency-Key is still running"
+
+
+class OutcomeUnknown(DomainError):
+    """It took effect, at least in part; a kill or a fault cut it off before its answer. It is never carried out a second time."""
+
+    code = "outcome_unknown"
+    title = "The first request with this Idempotency-Key took effect and was cut off before its answer"
+
+
+class SecretGivenOnce(DomainError):
+    code = "secret_given_once"
+    title = (
+        "The first request with this Idempotency-Key took effect; its answer held a secret, which is not given again"
+    )
 
 
 class DependencyUnavailable(DomainError):
@@ -75,9 +122,12 @@ STATUS: dict[type[DomainError], int] = {
     Forbidden: 403,
     NotFound: 404,
     InvalidRequest: 422,
+    MethodNotAllowed: 405,
     BodyTooLarge: 413,
     IdempotencyMismatch: 409,
     IdempotencyInProgress: 409,
+    OutcomeUnknown: 409,
+    SecretGivenOnce: 409,
     DependencyUnavailable: 503,
     UpstreamRejected: 502,
 }

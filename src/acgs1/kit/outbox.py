@@ -56,7 +56,8 @@ class Recorder:
             for event in events
         ]
         await self.session.execute(OUTBOX.insert(), rows)
-        self.session.info[RECORDED] = True
+        if events:
+            self.session.info.setdefault(RECORDED, f"{events[0].type} {events[0].subject}")
 
 
 class OutboxRelay:

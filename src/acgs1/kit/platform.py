@@ -60,7 +60,7 @@ class Platform:
         self.clock: Clock = clock or SystemClock()
         self.home = Home(settings.home)
         self.database = Database.for_service(service, settings, self.home)
-        self.idempotency = IdempotencyRecords(self.database, self.clock)
+        self.idempotency = IdempotencyRecords(self.database, self.clock, self.home.service_secret(service))
         self.http = measured_client(service, "http", settings.http_pool_size)
         self._migrations = migrations
         self._tasks: list[asyncio.Task[None]] = []

@@ -2,11 +2,18 @@
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from acgs1.contracts.topology import PART_BY_NAME
+
+_WELL_KNOWN = frozenset(
+    {"acgs", "admin", "changeme", "change-me", "default", "example", "guest", "pass", "password", "postgres", "redis"}
+    | {"root", "secret", "test", "123456", "12345678"}
+)
+"""Passwords that examples carry and scanners try first. The name of the account itself is another one."""
 
 
 class PlatformSettings(BaseSettings):
@@ -15,7 +22,9 @@ class PlatformSettings(BaseSettings):
     Raises pydantic.ValidationError naming the variable for a value that cannot be used.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ACGS_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ACGS_", frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
 
     profile: Literal["development", "production"] = "development"
     home: Path = Field(default_factory=lambda: Path.home() / ".local" / "share" / "acgs")
@@ -78,6 +87,16 @@ class PlatformSettings(BaseSettings):
             raise ValueError("ALLOWED_ORIGINS must list origins; `*` is refused because requests carry credentials")
         return value
 
+    @field_validator("allowed_origins")
+    @classmethod
+    def _refuse_what_is_no_origin(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _is_origin(origin):
+                raise ValueError(
+                    f"ALLOWED_ORIGINS holds `{origin}`, which is no origin; one is `https://console.example` or `http://localhost:3000`"
+                )
+        return value
+
     @model_validator(mode="after")
     def _production_is_explicit(self) -> Self:
         unknown = set(self.urls) - set(PART_BY_NAME)
@@ -85,6 +104,13 @@ class PlatformSettings(BaseSettings):
             raise ValueError(f"ACGS_URLS names `{min(unknown)}`; the parts are {', '.join(PART_BY_NAME)}")
         if self.profile == "production" and self.database_url is None:
             raise ValueError("the production profile needs ACGS_DATABASE_URL (PostgreSQL)")
+        if self.profile == "production":
+            _expect_own_password("ACGS_DATABASE_URL", self.database_url)
+            _expect_own_password("ACGS_REDIS_URL", self.redis_url)
+            if plain := [origin for origin in self.allowed_origins if not origin.startswith("https://")]:
+                raise ValueError(
+                    f"the production profile takes https origins only; set ALLOWED_ORIGINS to the console's, not `{plain[0]}`"
+                )
         return self
 
     def port(self, part: str) -> int:
@@ -94,3 +120,26 @@ class PlatformSettings(BaseSettings):
     def url(self, part: str) -> str:
         """The base URL at which `part` is reached, without a trailing slash."""
         return self.urls.get(part, f"http://127.0.0.1:{self.port(part)}").rstrip("/")
+
+
+def _is_origin(text: str) -> bool:
+    """Whether it is an origin as browsers send it (RFC 6454, section 6.2): scheme, host, and the port where it is not the scheme's own."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    written = f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
+    default = {"http": 80, "https": 443}
+    return parts.scheme in default and bool(parts.hostname) and port != default[parts.scheme] and written == text
+
+
+def _expect_own_password(setting: str, url: SecretStr | None) -> None:
+    """A URL without a password is trusted to be let in by other means: a socket's peer, a certificate, a network of its own."""
+    parts = urlsplit(url.get_secret_value() if url is not None else "")
+    password = unquote(parts.password or "")
+    if password and (password.lower() in _WELL_KNOWN or password == unquote(parts.username or "")):
+        raise ValueError(
+            f"the production profile refuses the well-known password in {setting}; give the server one of its own"
+        )

@@ -1,12 +1,14 @@
 """The app factory: every service answers alike, whatever it is for."""
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
@@ -21,9 +23,11 @@ from acgs1.contracts.common import Health, Problem, ProblemItem
 from acgs1.core.errors import DomainError, ErrorItem
 from acgs1.kit.access import require
 from acgs1.kit.direct import Direct
-from acgs1.kit.errors import STATUS, InvalidRequest, NotFound, UpstreamRejected
+from acgs1.kit.errors import STATUS, MethodNotAllowed, UpstreamRejected
 from acgs1.kit.idempotency import IdempotentRoute
+from acgs1.kit.inbound import not_answered, refused, well_formed
 from acgs1.kit.middleware import BodyLimit, Guard, Observe, headers_of
+from acgs1.kit.openapi import PROBLEM_JSON, complete
 from acgs1.kit.performance import performance_router
 from acgs1.kit.platform import Platform
 from acgs1.kit.settings import PlatformSettings
@@ -35,8 +39,6 @@ _log = structlog.get_logger()
 
 PUBLIC = frozenset({"/health", "/health/live", "/health/ready", "/openapi.json"})
 """Paths of every service that answer without a token."""
-
-PROBLEM_JSON = "application/problem+json"
 
 Lifespan = Callable[[FastAPI, Platform], AbstractAsyncContextManager[None]]
 
@@ -75,17 +77,18 @@ def create_service(
         version=SERVICE_VERSION,
         description=description,
         lifespan=lifespan,
+        dependencies=[Depends(well_formed)],
         docs_url=None,
         redoc_url=None,
         responses={"default": {"model": Problem, "description": "Problem (RFC 9457)"}},
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    _document_problems(app)
     app.state.ready = False
     app.state.service_name = service
     app.state.public = PUBLIC | public
     # For the test that provokes every declared error.
     app.state.statuses = all_statuses
+    app.state.status_of = partial(_status, statuses=all_statuses)
 
     def problem(request_scope: Scope, error: DomainError) -> JSONResponse:
         return _problem_response(request_scope, error, _status(error, all_statuses))
@@ -99,15 +102,11 @@ def create_service(
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
-        return problem(request.scope, _invalid(error))
+        return problem(request.scope, refused(error))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 404:
-            return problem(request.scope, NotFound(f"`{request.method} {request.url.path}` is not an endpoint here"))
-        return _problem(
-            request.scope, error.status_code, "http_error", str(error.detail), str(error.detail), (), error.headers
-        )
+        return problem(request.scope, not_answered(error, request.method, request.url.path))
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
@@ -121,6 +120,7 @@ def create_service(
     app.include_router(performance_router())
     for router in routers:
         app.include_router(router)
+    _document(app, routers)
     plain = [route for router in (health, *routers) for route in router.routes if isinstance(route, APIRoute)]
 
     async def fail(scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
@@ -169,24 +169,35 @@ class _CrossOrigin(CORSMiddleware):
             await self.app(scope, receive, send)
 
 
-def _document_problems(app: FastAPI) -> None:
-    """FastAPI documents every model under the media type of the route's own answer; a problem has one of its own."""
+def _document(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Complete FastAPI's document when somebody asks for it first."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        document = generate()
-        for item in document["paths"].values():
-            for operation in item.values():
-                problem = operation["responses"]["default"]
-                problem["content"] = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-        return document
+        if app.openapi_schema is None:
+            routes = {(method, path): route for path, route in _routes(app.routes) for method in route.methods or ()}
+            own = {
+                (m, path) for router in routers for path, route in _routes(router.routes) for m in route.methods or ()
+            }
+            app.openapi_schema = generate()
+            complete(app.openapi_schema, routes, own=own, public=app.state.public, statuses=app.state.statuses)
+        return app.openapi_schema
 
     app.openapi = openapi
 
 
-def api_router() -> APIRouter:
-    """A router for `/api/v1` whose POSTs honour `Idempotency-Key`."""
-    return APIRouter(prefix="/api/v1", route_class=IdempotentRoute)
+def _routes(found: Sequence[Any], prefix: str = "") -> Iterator[tuple[str, APIRoute]]:
+    """The API routes with their full paths as the document has them, also of routers that the framework keeps nested."""
+    for route in found:
+        if isinstance(route, APIRoute):
+            yield prefix + route.path_format, route
+        elif (router := getattr(route, "original_router", None)) is not None:
+            yield from _routes(router.routes, prefix + route.include_context.prefix)
+
+
+def api_router(route: type[IdempotentRoute] = IdempotentRoute) -> APIRouter:
+    """A router for `/api/v1` whose POSTs honour `Idempotency-Key`, as `route` says."""
+    return APIRouter(prefix="/api/v1", route_class=route)
 
 
 def _health_router(service: str) -> APIRouter:
@@ -240,6 +251,8 @@ def _problem_response(scope: Scope, error: DomainError, status: int) -> JSONResp
     headers = {"WWW-Authenticate": 'Bearer realm="acgs1"'} if status == 401 else None
     if status == 503:
         headers = {"Retry-After": "1"}
+    if isinstance(error, MethodNotAllowed):
+        headers = {"Allow": error.allowed}
     return _problem(scope, status, code, error.title, error.detail, error.items, headers)
 
 
@@ -260,25 +273,8 @@ def _problem(
         detail=detail,
         instance=scope.get("path"),
         request_id=scope.get("acgs_request_id"),
-        errors=[ProblemItem(detail=i.detail, pointer=i.pointer, line=i.line, column=i.column) for i in items],
+        errors=[ProblemItem(**asdict(item)) for item in items],
     )
     return JSONResponse(
         body.model_dump(mode="json", exclude_none=True), status, headers=headers, media_type=PROBLEM_JSON
     )
-
-
-def _invalid(error: RequestValidationError) -> InvalidRequest:
-    items = tuple(
-        ErrorItem(detail=str(e["msg"]), pointer="/" + "/".join(_pointer_part(p) for p in e["loc"]))
-        for e in _errors(error)
-    )
-    first = items[0]
-    return InvalidRequest(f"{first.pointer}: {first.detail}", items=items)
-
-
-def _errors(error: RequestValidationError) -> Sequence[Mapping[str, Any]]:
-    return error.errors()
-
-
-def _pointer_part(part: object) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")

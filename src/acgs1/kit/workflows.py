@@ -8,10 +8,9 @@ import asyncio
 import contextvars
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import JsonValue
 from sqlalchemy.engine import URL, make_url
@@ -21,43 +20,15 @@ from acgs1.kit.errors import DependencyUnavailable
 from acgs1.kit.home import Home
 from acgs1.kit.pools import PoolMeter, measured_threaded_queue
 from acgs1.kit.settings import PlatformSettings
+from acgs1.kit.steps import Body, StepResult, Work
 
 T = TypeVar("T")
-Work = Callable[[], Awaitable[JsonValue]]
 
 _QUEUE = "workflows"
 _FUNCTION = "workflow"
 # Workflows outlive releases: their bodies change only so that what is recorded can still be replayed.
 _VERSION = "1"
 _one_per_process = threading.Lock()
-
-
-class Suspended(Exception):
-    """Raised by a step's work after `Engine.suspend`: nothing is recorded of this step, and the workflow stands still."""
-
-
-class Step(Protocol):
-    """Carries out `work` under `name` and keeps its result, or returns the result kept by an earlier run without doing it again.
-
-    A process that dies between the work and the keeping does the work twice, so each `work` must have its effect once however often
-    it is called.
-    """
-
-    async def __call__(self, name: str, work: Work) -> Any: ...
-
-
-Body = Callable[[str, Step], Awaitable[None]]
-"""A workflow, given its id. It must call the same steps in the same order when it is run again with the same results."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """A step that is done."""
-
-    name: str
-    started_at: datetime
-    finished_at: datetime
-    result: JsonValue
 
 
 class Engine:

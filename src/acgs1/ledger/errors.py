@@ -75,6 +75,10 @@ class ProgramError(TransactionFailedError):
 
     title: ClassVar[str] = "The governance program refused the transaction"
 
+    @classmethod
+    def codes(cls) -> tuple[str, ...]:
+        return ("ledger_*",)
+
     def __init__(self, name: str, number: int, detail: str, error: object, logs: Sequence[str] = ()) -> None:
         super().__init__(detail, error, logs)
         self.name = name

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, Field
 
 from acgs1.contracts.auth import Identity, Role
-from acgs1.contracts.common import Message
+from acgs1.contracts.common import Message, Page
 from acgs1.contracts.monitoring import ProcessReport, ReportAnswer, ReportedBreaker
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import require
@@ -284,19 +284,21 @@ def monitoring_router() -> APIRouter:
         order = [Status.HEALTHY, Status.UNKNOWN, Status.DEGRADED, Status.UNHEALTHY, Status.DOWN]
         return SystemStatus(status=max((t.status for t in targets), key=order.index), targets=targets)
 
-    @router.get("/history/{target}", dependencies=[read], summary="Checks of one part over time")
+    @router.get("/history/{target}", dependencies=[read], summary="Checks of one part over time, newest first")
     async def _history(
         request: Request,
         target: str,
         hours: Annotated[float, Query(gt=0, le=400 * 24)] = 24.0,
         width: Annotated[Literal["0", "300", "3600"], Query(description="seconds per point; 0: each check")] = "300",
-    ) -> list[HistoryPoint]:
+        cursor: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> Page[HistoryPoint]:
         service = _of(request)
         if target not in service.targets:
             raise UnknownTarget(f"`{target}` is none of {', '.join(service.targets)}")
         since = service.clock.now() - timedelta(hours=hours)
-        points = await service.history.points(target, since, int(width))
-        return [
+        points, following = await service.history.points(target, since, int(width), cursor, limit)
+        items = [
             HistoryPoint(
                 start=p.start,
                 width=p.width,
@@ -307,6 +309,7 @@ def monitoring_router() -> APIRouter:
             )
             for p in points
         ]
+        return Page[HistoryPoint](items=items, next_cursor=following)
 
     @router.post("/checks/{target}", dependencies=[operate], summary="Check one part now")
     async def _check(request: Request, target: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from acgs1.core.clock import Clock
 from acgs1.core.ids import new_id
-from acgs1.kit.db import Database, Instant
+from acgs1.kit.db import Database, Instant, numbers, position
 from acgs1.monitoring.health import Check, Status
 from acgs1.monitoring.slo import WINDOWS, Tally
 from acgs1.monitoring.workflows import Execution
@@ -191,26 +191,29 @@ class History:
                     found.setdefault(target, {})[window] = Tally(int(good), int(total))
         return found
 
-    async def points(self, target: str, since: datetime, width: int) -> list[Point]:
-        """The target's past, oldest first; `width` is 0, 300 or 3600 seconds. Raises ValueError for another."""
+    async def points(
+        self, target: str, since: datetime, width: int, cursor: str | None = None, limit: int = 200
+    ) -> tuple[list[Point], str | None]:
+        """The target's past, newest first, and the cursor of the next page; `width` is 0, 300 or 3600 seconds.
+
+        Raises ValueError for another width, InvalidCursor.
+        """
         if width not in {0, *_KEPT}:
             raise ValueError(f"width is one of 0, {', '.join(map(str, _KEPT))} seconds, not `{width}`")
+        key = CHECKS.c.id if width == 0 else ROLLUPS.c.start
+        query = (
+            sa.select(CHECKS).where(CHECKS.c.target == target, CHECKS.c.at >= since, CHECKS.c.counted.is_(True))
+            if width == 0
+            else sa.select(ROLLUPS)
+            .where(ROLLUPS.c.target == target, ROLLUPS.c.width == width)
+            .where(ROLLUPS.c.start >= int(since.timestamp()) - width)
+        )
+        if cursor is not None:
+            query = query.where(key < position(cursor, numbers))
         async with self._database.reading() as session:
-            if width == 0:
-                rows = await session.execute(
-                    sa.select(CHECKS).where(CHECKS.c.target == target, CHECKS.c.at >= since).order_by(CHECKS.c.at)
-                )
-                return [Point(r.at, 0, 1, int(r.good), r.seconds, r.seconds) for r in rows if r.counted]
-            rows = await session.execute(
-                sa.select(ROLLUPS)
-                .where(ROLLUPS.c.target == target, ROLLUPS.c.width == width)
-                .where(ROLLUPS.c.start >= int(since.timestamp()) - width)
-                .order_by(ROLLUPS.c.start)
-            )
-            return [
-                Point(datetime.fromtimestamp(r.start, UTC), width, r.checks, r.good, r.seconds / r.checks, r.slowest)
-                for r in rows
-            ]
+            rows = (await session.execute(query.order_by(key.desc()).limit(limit + 1))).all()
+        following = str(getattr(rows[limit - 1], key.name)) if len(rows) > limit else None
+        return [_point(row, width) for row in rows[:limit]], following
 
     async def last_checks(self) -> list[Check]:
         """The newest check of every target: where a restarted monitor begins."""
@@ -274,3 +277,10 @@ class History:
 
     def _insert(self, table: sa.Table) -> Any:
         return sqlite.insert(table) if self._database.is_sqlite else postgresql.insert(table)
+
+
+def _point(row: Any, width: int) -> Point:
+    if width == 0:
+        return Point(row.at, 0, 1, int(row.good), row.seconds, row.seconds)
+    start = datetime.fromtimestamp(row.start, UTC)
+    return Point(start, width, row.checks, row.good, row.seconds / row.checks, row.slowest)

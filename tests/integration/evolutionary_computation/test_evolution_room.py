@@ -28,6 +28,7 @@ from acgs1.services.evolutionary_computation import app as evolution
 from acgs1.services.evolutionary_computation.adapters.bench import KernelBench
 from acgs1.services.evolutionary_computation.adapters.overseer import KernelOverseer
 from acgs1.services.evolutionary_computation.adapters.verifier import HttpVerifier
+from acgs1.services.evolutionary_computation.errors import VerificationFailed
 from acgs1.services.evolutionary_computation.repository import RunRepository
 from acgs1.services.evolutionary_computation.service import EvolutionService
 from acgs1.services.formal_verification.app import create_app as create_verification
@@ -309,3 +310,28 @@ def test_the_process_starts_without_the_kernel_in_memory() -> None:
     code = "import sys, acgs1.services.evolutionary_computation.app as a; a.create_app; print('acgs1_kernel' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+async def test_more_runs_than_may_wait_are_refused(room: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    from acgs1.services.evolutionary_computation import service as module
+
+    monkeypatch.setattr(module, "MAX_WAITING", 0)
+    answer = await room.client.post("/api/v1/runs", json=body(), headers=room.headers(Role.LEGISLATOR))
+    assert (answer.status_code, answer.json()["code"]) == (429, "too_many_runs")
+
+
+async def test_a_verification_that_ends_without_a_report_is_a_failure() -> None:
+    def cancelled(_: httpx.Request) -> httpx.Response:
+        progress = {
+            "id": "ver_1",
+            "status": "cancelled",
+            "obligations_done": 0,
+            "obligations_total": 1,
+            "detail": "by ada",
+        }
+        return httpx.Response(200, json=progress)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(cancelled)) as http:
+        client = PartClient("a", "b", "http://proofs", http, Breakers().get("a->b"), None)
+        with pytest.raises(VerificationFailed, match="`ver_1` is cancelled: by ada"):
+            await HttpVerifier(client).verify("p", NewRun.model_validate(body()).constitution, "k")

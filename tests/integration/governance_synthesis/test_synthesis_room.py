@@ -127,3 +127,17 @@ def test_the_process_starts_without_the_kernel_and_the_parser_in_memory() -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+async def test_an_instruction_that_becomes_no_policy_is_refused_with_its_reason(room: Running) -> None:
+    answer = await post(room, "", {"constitution": constitution(), "instructions": ["Be kind to clerks."]})
+    assert (answer.status_code, answer.json()["code"]) == (422, "instruction_not_read")
+    assert "`Be kind to clerks.`" in answer.json()["errors"][0]["detail"]
+
+
+async def test_a_constitution_whose_invariant_means_nothing_repairs_nothing(room: Running) -> None:
+    law = constitution()
+    law["principles"][0]["invariants"] = [{"kind": "never", "when": "resource.nothing > 9"}]
+    draft = (await post(room, "", {"constitution": law})).json()
+    answer = await post(room, f"/{draft['id']}/repair", {"report": report(draft)})
+    assert (answer.status_code, answer.json()["code"]) == (422, "policies_refused")

@@ -17,7 +17,7 @@ from acgs1.core.errors import ErrorItem
 from acgs1.kit.db import Database, Store
 from acgs1.kit.errors import DependencyUnavailable, IdempotencyMismatch, UpstreamRejected
 from acgs1.kit.outbox import OUTBOX
-from acgs1.kit.workflows import Body, StepResult, Suspended
+from acgs1.kit.steps import Body, StepResult, Suspended
 from acgs1.services.governance_synthesis.errors import (
     InstructionNotRead,
     NotTheStarter,

@@ -145,10 +145,16 @@ async def test_history_is_kept_downsampled_and_survives_a_restart(world, tmp_pat
     world.answer("auth", httpx.ConnectError("refused"))
     await world.check("auth", 3)
     since = world.clock.now() - timedelta(hours=2)
-    single = await world.service.history.points("auth", since, 0)
-    coarse = await world.service.history.points("auth", since, 3600)
+    single, _ = await world.service.history.points("auth", since, 0)
+    coarse, _ = await world.service.history.points("auth", since, 3600)
     assert (sum(p.checks for p in single), sum(p.good for p in single)) == (13, 10), "the loop's own first check too"
     assert (sum(p.checks for p in coarse), sum(p.good for p in coarse)) == (13, 10)
+    paged, cursor = await world.service.history.points("auth", since, 0, None, 5)
+    while cursor is not None:
+        more, cursor = await world.service.history.points("auth", since, 0, cursor, 5)
+        paged += more
+    assert paged == single
+    assert [p.start for p in paged] == sorted((p.start for p in paged), reverse=True)
     await world.service.stop_monitoring()
     again = EnhancedMonitoringService(
         world.settings,
@@ -161,8 +167,8 @@ async def test_history_is_kept_downsampled_and_survives_a_restart(world, tmp_pat
     assert again.targets["auth"].status is Status.DOWN
     world.clock.advance(25 * 3600)
     await again.history.prune()
-    assert sum(p.checks for p in await again.history.points("auth", since, 0)) <= 1
-    assert sum(p.checks for p in await again.history.points("auth", since, 3600)) >= 13
+    assert sum(p.checks for p in (await again.history.points("auth", since, 0))[0]) <= 1
+    assert sum(p.checks for p in (await again.history.points("auth", since, 3600))[0]) >= 13
     await again.stop_monitoring()
 
 
@@ -385,7 +391,7 @@ async def test_the_api_shows_and_steers_the_monitor(world):
         status = await get("/status")
         assert status["status"] == "down"
         assert {t["target"] for t in status["targets"]} == set(world.service.targets)
-        assert (await get("/history/auth?width=0"))[-1]["good"] == 0
+        assert (await get("/history/auth?width=0"))["items"][0]["good"] == 0
         assert {slo["name"] for slo in await get("/slo")} >= {"auth-uptime", "ledger-uptime"}
         assert (await get("/alerts"))["firing"][0]["target"] == "auth"
 

@@ -214,6 +214,6 @@ def test_the_emergency_authority_is_handed_on_in_two_steps(system: System, tmp_p
     save_keypair(system.home / "keys" / "ledger" / "emergency.json", successor)
     system.back("policy_governance", system.kill("policy_governance"))
     ask(system, "POST", "policy_governance", "/api/v1/emergencies", system.admin(), 201, json=body)
-    (action,) = ask(system, "GET", "policy_governance", "/api/v1/emergencies", system.admin())
+    (action,) = ask(system, "GET", "policy_governance", "/api/v1/emergencies", system.admin())["items"]
     path = f"/api/v1/emergencies/{action['index']}/end"
     assert ask(system, "POST", "policy_governance", path, system.admin(), json={})["status"] == "ended"

@@ -196,7 +196,7 @@ async def test_members_come_change_and_go_by_vote(chamber: Chamber):
 
     assert (await change("register", mei.id, 5)).status == "enacted"
     chamber.names["mei"] = mei
-    assert {m.user_id: m.weight for m in await chamber.members.all()}[mei.id] == 5
+    assert {m.user_id: m.weight for m in (await chamber.members.page(None, 50)).items}[mei.id] == 5
     before = await chamber.proposed("ines", await chamber.built())
     with pytest.raises(NothingToChange):
         await change("set_weight", mei.id, 5)
@@ -227,7 +227,7 @@ async def test_the_rules_of_votes_are_changed_by_vote(chamber: Chamber):
     await chamber.ballots(later, ines="against")
     await chamber.ballots(later, ines="for")
     assert (await chamber.voting.proposal(later.id)).for_weight == 3
-    (ballot,) = await chamber.voting.ballots(later.id)
+    (ballot,) = (await chamber.voting.ballots(later.id, None, 50)).items
     assert ballot.choice == "for"
 
 
@@ -242,7 +242,7 @@ async def test_an_emergency_action_is_confirmed_or_ended_by_vote(chamber: Chambe
     done = await chamber.carried(proposal, ines=choice, jonas=choice)
     assert done.status == "enacted"
     await chamber.watch.once()
-    (known,) = await chamber.powers.actions()
+    (known,) = (await chamber.powers.actions(None, 50)).items
     assert known.status == status
     chamber.clock.advance(100 * 3600)
     await chamber.watch.once()

@@ -71,7 +71,7 @@ async def test_a_vote_signed_by_the_members_own_wallet_counts_with_their_weight(
     landed = await chamber.wallets.take_back(asked.id, signed(asked, wallet), noor)
     assert landed.status == "landed"
     assert (await chamber.voting.proposal(proposal.id)).for_weight == 2
-    (ballot,) = await chamber.voting.ballots(proposal.id)
+    (ballot,) = (await chamber.voting.ballots(proposal.id, None, 50)).items
     assert (ballot.user_id, ballot.signature) == (noor.id, landed.signature)
     assert await chamber.client.balance(wallet.pubkey()) == 0, "the fee is not the member's"
     assert not (chamber.home / "keys" / "members" / f"{noor.id}.json").exists(), "no key of theirs is made here"

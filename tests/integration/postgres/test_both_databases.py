@@ -1,9 +1,10 @@
 """One suite that SQLite and PostgreSQL pass alike: migrations, repositories, transactions, idempotency, outbox."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,9 +18,9 @@ from acgs1.contracts.policy_governance import Approval, Ballot, Bundle, Emergenc
 from acgs1.contracts.topology import SERVICES
 from acgs1.core.clock import ManualClock
 from acgs1.core.ids import new_id
-from acgs1.kit.db import Database, Store
-from acgs1.kit.errors import IdempotencyInProgress, InvalidCursor
-from acgs1.kit.idempotency import IdempotencyRecords
+from acgs1.kit.db import Database, Store, joined
+from acgs1.kit.errors import IdempotencyInProgress, InvalidCursor, OutcomeUnknown
+from acgs1.kit.idempotency import Claim, IdempotencyRecords, Kept
 from acgs1.kit.outbox import OutboxRelay
 from acgs1.services.auth.domain import AgentAccount, PublishedKey, UserAccount
 from acgs1.services.auth.repository import AuthRepository
@@ -268,13 +269,15 @@ async def test_policy_governance_keeps_members_bundles_proposals_and_ballots(ope
         await records.keep_emergency(action)
     async with store.transaction() as records:
         assert await records.member(member.user_id) == member
-        assert await records.members() == [member]
+        assert await records.members(None, 10) == ([member], None)
         assert await records.bundle(one.hash) == (one, certificate)
         assert await records.active_bundle() is None
         await records.set_bundle_status(one.hash, "active", NOW)
         assert await records.ballots(proposal.id) == [ballot]
+        assert await records.ballot_page(proposal.id, None, 10) == ([ballot], None)
         assert await records.position() == Position("1:s", "a" * 64, 2, "s", NOW)
         assert await records.emergencies(acting=True) == [action]
+        assert await records.emergency_page(None, 10) == ([action], None)
         await records.keep_emergency(action.model_copy(update={"status": "ended"}))
         assert await records.emergencies(acting=True) == []
         assert await records.proposals_with("submitting", "open") == [proposal]
@@ -288,6 +291,36 @@ async def test_policy_governance_keeps_members_bundles_proposals_and_ballots(ope
         assert await records.active() == (one.hash, one.constitution_hash)
         assert [b.hash for b in (await records.bundles(None, 10))[0]] == [two.hash, one.hash]
         assert (await records.proposals(None, 10))[0][0].status == "enacted"
+
+
+async def test_members_ballots_and_emergencies_are_paged_without_gap_or_repeat(open_database: OpenDatabase):
+    store = Store(await opened(open_database, "policy_governance"), GovernanceRepository)
+    wallets = [c * 32 for c in "123ABCabc"]
+    async with store.transaction() as records:
+        for index, wallet in enumerate(wallets):
+            await records.keep_member(wallet, index, 1)
+            await records.keep_ballot(
+                Ballot(proposal_id="prp_1", choice="for", weight=1, signature="s", wallet=wallet), wallet
+            )
+            action = Emergency(index=index, kind="freeze_activation", target=None, status="ended", expires_at=NOW)
+            await records.keep_emergency(action)
+
+    async def walk(read: Callable[[str | None], Awaitable[tuple[list[Any], str | None]]]) -> list[Any]:
+        found, cursor = await read(None)
+        while cursor is not None:
+            rows, cursor = await read(cursor)
+            found += rows
+        return found
+
+    async with store.reading() as records:
+        members = await walk(lambda cursor: records.members(cursor, 4))
+        ballots = await walk(lambda cursor: records.ballot_page("prp_1", cursor, 4))
+        actions = await walk(lambda cursor: records.emergency_page(cursor, 4))
+        assert sorted(m.wallet for m in members) == sorted(b.wallet for b in ballots) == sorted(wallets)
+        assert [a.index for a in actions] == list(range(len(wallets)))[::-1]
+        for cursor in ("zzz", "0" * 40, new_id("usr")):
+            with pytest.raises(InvalidCursor):
+                await records.members(cursor, 4)
 
 
 async def test_decisions_are_kept_once_and_come_back_as_they_were(open_database: OpenDatabase):
@@ -344,18 +377,54 @@ async def test_an_approval_is_used_by_exactly_one_of_many_at_once(open_database:
 async def test_of_two_requests_with_one_key_at_once_one_runs(open_database: OpenDatabase):
     database = open_database("x")
     await database.migrate(None)
-    records = IdempotencyRecords(database, ManualClock(NOW))
+    records = IdempotencyRecords(database, ManualClock(NOW), "secret")
 
-    async def begin() -> object:
+    async def begin() -> Claim | None:
         try:
-            return await records.begin("ada", "k", "d")
+            claim = await records.begin("ada", "k", "d")
         except IdempotencyInProgress:
-            return "in progress"
+            return None
+        assert isinstance(claim, Claim)
+        return claim
 
-    outcomes = await asyncio.gather(*(begin() for _ in range(6)))
-    assert sorted(map(str, outcomes)) == ["None"] + ["in progress"] * 5
-    await records.finish("ada", "k", 201, b"\x00\xff")
-    assert await records.begin("ada", "k", "d") == (201, b"\x00\xff")
+    (claim,) = [c for c in await asyncio.gather(*(begin() for _ in range(6))) if c is not None]
+    await records.finish(claim, 201, b"\x00\xff")
+    assert await records.begin("ada", "k", "d") == Kept(201, b"\x00\xff", None)
+
+
+async def test_of_a_request_and_those_that_take_it_for_dead_exactly_one_commits(open_database: OpenDatabase):
+    database = await opened(open_database, "auth")
+    clock = ManualClock(NOW)
+    records = IdempotencyRecords(database, clock, "secret")
+    store = Store(database, AuthRepository)
+
+    async def carry_out(claim: Claim) -> bool:
+        joined.set(lambda session: records.mark(claim, session))
+        try:
+            async with store.transaction() as kept:
+                await kept.add_user(user(f"by-{claim.id}"))
+        except IdempotencyInProgress:
+            return False
+        return True
+
+    async def repeat() -> bool:
+        try:
+            claim = await records.begin("ada", "k", "d")
+        except (IdempotencyInProgress, OutcomeUnknown):
+            return False
+        assert isinstance(claim, Claim)
+        return await carry_out(claim)
+
+    first = await records.begin("ada", "k", "d")
+    assert isinstance(first, Claim)
+    clock.advance(61)
+    done = await asyncio.gather(carry_out(first), repeat(), repeat(), repeat())
+    assert sum(done) == 1
+    async with store.reading() as kept:
+        assert await kept.count_users() == 1
+    clock.advance(61)
+    with pytest.raises(OutcomeUnknown):
+        await records.begin("ada", "k", "d")
 
 
 async def test_the_outbox_leaves_in_order(open_database: OpenDatabase):

@@ -18,7 +18,8 @@ from acgs1.core.ids import new_id
 from acgs1.kit.errors import DependencyUnavailable
 from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
-from acgs1.kit.workflows import Body, Engine, Step
+from acgs1.kit.steps import Body, Step
+from acgs1.kit.workflows import Engine
 from polling import eventually
 
 pytestmark = pytest.mark.slow

@@ -111,7 +111,7 @@ async def test_only_services_and_administrators_may_ask(auth: Running, role: Rol
 
 async def test_a_request_without_a_token_to_judge_is_refused(auth: Running):
     answer = await auth.client.post(PATH, data={}, headers=auth.headers(Role.SERVICE))
-    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/body/token")
+    assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, "token")
 
 
 def _header(value: str) -> str:

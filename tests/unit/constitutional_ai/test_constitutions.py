@@ -24,6 +24,7 @@ from acgs1.services.constitutional_ai.adapters.checker import KernelChecker
 from acgs1.services.constitutional_ai.adapters.ledger import GovernanceLedger
 from acgs1.services.constitutional_ai.errors import (
     AdoptionInProgress,
+    AdoptionRefused,
     AmendmentNeedsVote,
     ConstitutionNotFound,
     InvalidConstitution,
@@ -244,6 +245,8 @@ class TestAdoption:
                 )
 
         room.ledger.ratify = GovernanceLedger(Refusing()).ratify  # type: ignore[method-assign, arg-type]
+        with pytest.raises(AdoptionRefused):
+            await room.ledger.ratify(airline())
         kept = await room.service.draft(airline(), LEGISLATOR)
         await room.service.adopt(kept.hash, LEGISLATOR, 0)
         await room.service.carry_adoption_through()

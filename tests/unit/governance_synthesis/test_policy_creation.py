@@ -86,6 +86,7 @@ class World:
         self.proposals: list[Proposal] = []
         self.keys: dict[str, Any] = {}
         self.may_propose = self.may_activate = True
+        self.answers_lost = 0
         self.frozen = 0
 
     # synthesis
@@ -205,7 +206,13 @@ class World:
     async def propose(self, proposal: NewProposal, by: str, key: str) -> Proposal:
         if not self.may_propose:
             raise _refused("forbidden", 403)
-        return self.propose_as(by, proposal)
+        if key in self.keys:
+            raise _refused("outcome_unknown", 409)
+        self.keys[key] = made = self.propose_as(by, proposal)
+        if self.answers_lost:
+            self.answers_lost -= 1
+            raise _refused("outcome_unknown", 409)
+        return made
 
     def propose_as(self, member: str, proposal: NewProposal) -> Proposal:
         self.made.append(f"proposal of {proposal.bundle_hash}")
@@ -380,6 +387,19 @@ async def test_the_ledger_is_asked_to_close_a_vote_only_when_something_has_chang
     await run(world, Story(*nothing, lambda: world.change(for_weight=1), *nothing, lambda: world.change(for_weight=5)))
     # Empty at first, one ballot, decided.
     assert len(tries) == 3
+
+
+async def test_a_proposal_whose_answer_was_lost_is_found_and_not_made_again(world: World):
+    world.answers_lost = 1
+    step = Story(lambda: world.change(for_weight=5))
+    assert await run(world, step) == "activated"
+    assert len(world.proposals) == 1
+
+
+async def test_a_proposal_that_was_refused_and_whose_answer_was_lost_is_made_anew(world: World):
+    world.keys["wfl_1.proposal"] = "made by a process that was killed, and refused by the ledger"
+    assert await run(world, Story(lambda: world.change(for_weight=5))) == "activated"
+    assert len(world.proposals) == 1
 
 
 async def test_a_starter_who_is_no_member_waits_for_one_to_propose(world: World):

@@ -62,6 +62,29 @@ async def test_a_call_that_fails_on_the_way_is_made_again_under_the_same_key():
     assert len({request.content for request in part.requests}) == 1
 
 
+def refused(code: str) -> httpx.Response:
+    return httpx.Response(409, json={"code": code, "detail": "d"})
+
+
+@pytest.mark.parametrize("code", ["outcome_unknown", "idempotency_in_progress"])
+async def test_a_try_that_was_cut_off_is_a_fault_of_the_part_unless_the_caller_chose_the_key(code: str):
+    caller, _ = client(Part(httpx.Response(503), refused(code)))
+    with pytest.raises(DependencyUnavailable, match="cut off"):
+        await caller.post("/x", Body(), Said)
+    caller, _ = client(Part(refused(code)))
+    with pytest.raises(UpstreamRejected) as refusal:
+        await caller.post("/x", Body(), Said, idempotency_key="k")
+    assert refusal.value.upstream_code == code
+
+
+async def test_what_may_be_done_twice_is_asked_anew_under_a_fresh_key_where_its_answer_was_cut_off():
+    part = Part(refused("outcome_unknown"), FINE)
+    caller, _ = client(part)
+    assert await caller.post("/x", Body(), Said, idempotency_key="k", repeatable=True) == Said(word="yes")
+    first, second = (request.headers["Idempotency-Key"] for request in part.requests)
+    assert (first, first == second) == ("k", False)
+
+
 async def test_after_three_tries_the_part_is_called_unavailable():
     part = Part(httpx.Response(500))
     caller, _ = client(part)

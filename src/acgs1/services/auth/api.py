@@ -24,6 +24,7 @@ from acgs1.contracts.auth import (
 from acgs1.contracts.common import Page
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import caller, require
+from acgs1.kit.idempotency import SecretRoute
 from acgs1.kit.web import api_router
 from acgs1.services.auth.adapters.reads import AuthReads
 from acgs1.services.auth.errors import (
@@ -50,6 +51,7 @@ PUBLIC = frozenset(
 
 router = api_router()
 # Answers with a secret or a token in them are never kept for a repeated request.
+secret = api_router(SecretRoute)
 standard = APIRouter()
 
 
@@ -111,11 +113,16 @@ async def _set_user_active(
     return user
 
 
-@standard.post(
-    "/api/v1/agents", status_code=201, summary="Register an agent; its secret is shown once", tags=["agents"]
-)
+@secret.post("/agents", status_code=201, summary="Register an agent; its secret is shown once", tags=["agents"])
 async def _register_agent(body: NewAgent, service: Service, identity: Manager) -> AgentCredentials:
     return await service.register_agent(body, identity)
+
+
+@secret.post("/agents/{agent_id}/secret", summary="Give an agent a new secret, which is shown once", tags=["agents"])
+async def _renew_secret(agent_id: str, service: Service, reads: HotReads, identity: Manager) -> AgentCredentials:
+    renewed = await service.renew_agent_secret(agent_id, identity)
+    await reads.forget_holder(agent_id)
+    return renewed
 
 
 @router.get("/agents", summary="Agents, newest first", tags=["agents"])
@@ -197,4 +204,6 @@ def _basic(header: str | None) -> tuple[str, str] | None:
         name, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         raise InvalidCredentials("the Basic credentials are not base64 of `id:secret`") from None
+    if "\0" in name:
+        raise InvalidCredentials("U+0000 is in no id")
     return name, secret

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from acgs1.kit.platform import Platform
 from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.web import create_service
-from acgs1.services.auth.api import PUBLIC, STATUSES, router, standard
+from acgs1.services.auth.api import PUBLIC, STATUSES, router, secret, standard
 from acgs1.services.auth.wiring import wire
 
 
@@ -18,7 +18,7 @@ def create_app(settings: PlatformSettings | None = None) -> FastAPI:
         "auth",
         settings,
         description="People, agents and service accounts; access tokens and the keys that verify them.",
-        routers=[router, standard],
+        routers=[router, secret, standard],
         statuses=STATUSES,
         public=PUBLIC,
         wire=wire,

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import delete, func, select, update
 
 from acgs1.contracts.auth import Role
-from acgs1.kit.db import page
+from acgs1.kit.db import ids, page
 from acgs1.kit.outbox import Recorder
 from acgs1.services.auth.domain import AgentAccount, PublishedKey, UserAccount
 from acgs1.services.auth.models import AgentRow, FailedAttemptRow, KeyRow, UserRow
@@ -34,7 +34,7 @@ class AuthRepository(Recorder):
         return _user(await self.session.scalar(select(UserRow).where(UserRow.username == username)))
 
     async def users(self, cursor: str | None, limit: int) -> tuple[list[UserAccount], str | None]:
-        rows, following = await page(self.session, select(UserRow), UserRow.id, cursor, limit)
+        rows, following = await page(self.session, select(UserRow), UserRow.id, cursor, limit, ids("usr"))
         return [user for row in rows if (user := _user(row))], following
 
     async def count_users(self, role: Role | None = None) -> int:
@@ -69,11 +69,14 @@ class AuthRepository(Recorder):
         return _agent(await self.session.scalar(select(AgentRow).where(AgentRow.name == name)))
 
     async def agents(self, cursor: str | None, limit: int) -> tuple[list[AgentAccount], str | None]:
-        rows, following = await page(self.session, select(AgentRow), AgentRow.id, cursor, limit)
+        rows, following = await page(self.session, select(AgentRow), AgentRow.id, cursor, limit, ids("agt"))
         return [agent for row in rows if (agent := _agent(row))], following
 
     async def set_agent_active(self, agent_id: str, active: bool) -> None:
         await self.session.execute(update(AgentRow).where(AgentRow.id == agent_id).values(active=active))
+
+    async def set_agent_secret(self, agent_id: str, secret_hash: str) -> None:
+        await self.session.execute(update(AgentRow).where(AgentRow.id == agent_id).values(secret_hash=secret_hash))
 
     async def failed_attempts(self, account: str, since: datetime) -> int:
         count = select(func.count()).select_from(FailedAttemptRow)

@@ -201,6 +201,17 @@ class AuthService:
         async with self._accounts.reading() as records:
             return await records.agent(agent_id)
 
+    async def renew_agent_secret(self, agent_id: str, by: Identity) -> AgentCredentials:
+        """Another secret, shown this once; the old one gets no more tokens. Raises AccountNotFound."""
+        secret = secrets.token_urlsafe(32)
+        async with self._accounts.transaction() as records:
+            agent = await records.agent(agent_id)
+            if agent is None:
+                raise AccountNotFound(f"`{agent_id}` is not an agent here")
+            await records.set_agent_secret(agent_id, text_hash(secret))
+            await records.record(_event("agent.secret_renewed", by.id, agent_id, self._clock.now()))
+        return AgentCredentials(agent=_agent(agent), client_id=agent.id, client_secret=secret)
+
     async def agents(self, cursor: str | None, limit: int) -> Page[Agent]:
         async with self._accounts.reading() as records:
             rows, following = await records.agents(cursor, limit)

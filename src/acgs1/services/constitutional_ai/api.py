@@ -20,7 +20,6 @@ from acgs1.kit.web import api_router
 from acgs1.services.constitutional_ai.adapters.reads import ConstitutionReads
 from acgs1.services.constitutional_ai.errors import (
     AdoptionInProgress,
-    AdoptionRefused,
     AmendmentNeedsVote,
     ConstitutionNotFound,
     InvalidConstitution,
@@ -34,7 +33,6 @@ STATUSES: dict[type[DomainError], int] = {
     NoConstitutionInForce: 404,
     AmendmentNeedsVote: 409,
     AdoptionInProgress: 409,
-    AdoptionRefused: 409,
 }
 
 router = api_router()

@@ -31,7 +31,7 @@ class AdoptionInProgress(DomainError):
 
 
 class AdoptionRefused(DomainError):
-    """The ledger said no. `code` is its own (`ledger_...`)."""
+    """The ledger, or policy governance before it, said no. `code` is theirs."""
 
     code = "adoption_refused"
     title = "The ledger refused the constitution"

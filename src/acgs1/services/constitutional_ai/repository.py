@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.constitutional_ai import ConstitutionStatus
 from acgs1.core.ids import new_id
-from acgs1.kit.db import page
+from acgs1.kit.db import ids, page
 from acgs1.kit.outbox import Recorder
 from acgs1.services.constitutional_ai.domain import StoredConstitution
 from acgs1.services.constitutional_ai.models import ConstitutionRow
@@ -38,7 +38,9 @@ class ConstitutionRepository(Recorder):
         return _stored(row) if row else None
 
     async def page(self, cursor: str | None, limit: int) -> tuple[list[StoredConstitution], str | None]:
-        rows, following = await page(self.session, select(ConstitutionRow), ConstitutionRow.sequence, cursor, limit)
+        rows, following = await page(
+            self.session, select(ConstitutionRow), ConstitutionRow.sequence, cursor, limit, ids("con")
+        )
         return [_stored(row) for row in rows], following
 
     async def set_status(self, constitution_hash: str, status: ConstitutionStatus, refusal: str | None = None) -> None:

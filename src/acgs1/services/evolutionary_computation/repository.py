@@ -7,7 +7,7 @@ from sqlalchemy import CursorResult, func, null, select, update
 from sqlalchemy.orm import undefer
 
 from acgs1.contracts.evolutionary_computation import NewRun, Run
-from acgs1.kit.db import page
+from acgs1.kit.db import ids, page
 from acgs1.kit.outbox import Recorder
 from acgs1.services.evolutionary_computation.models import RunRow
 
@@ -35,7 +35,7 @@ class RunRepository(Recorder):
         return await self.session.scalar(select(func.count()).where(RunRow.status == "running")) or 0
 
     async def page(self, cursor: str | None, limit: int) -> tuple[list[Run], str | None]:
-        rows, following = await page(self.session, select(RunRow), RunRow.id, cursor, limit)
+        rows, following = await page(self.session, select(RunRow), RunRow.id, cursor, limit, ids("run"))
         return [_run(row) for row in rows], following
 
     async def finish(self, run: Run, at: datetime) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.formal_verification import Certificate, VerificationReport, VerificationSummary
 from acgs1.core.hashing import text_hash
-from acgs1.kit.db import page
+from acgs1.kit.db import ids, page
 from acgs1.kit.outbox import Recorder
 from acgs1.services.formal_verification.domain import JobKind, Status, StoredAnalysis, StoredVerification
 from acgs1.services.formal_verification.models import (
@@ -52,7 +52,7 @@ class VerificationRepository(Recorder):
 
     async def verifications(self, cursor: str | None, limit: int) -> tuple[list[VerificationSummary], str | None]:
         columns = select(VerificationRow)
-        rows, following = await page(self.session, columns, VerificationRow.id, cursor, limit)
+        rows, following = await page(self.session, columns, VerificationRow.id, cursor, limit, ids("ver"))
         return [_summary(row) for row in rows], following
 
     async def running(self) -> list[StoredVerification]:

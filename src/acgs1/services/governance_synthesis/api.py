@@ -18,6 +18,7 @@ from acgs1.contracts.governance_synthesis import (
 )
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import require
+from acgs1.kit.idempotency import FoundByKeyRoute
 from acgs1.kit.web import api_router
 from acgs1.optimizer.web import HotReads
 from acgs1.services.governance_synthesis.errors import (
@@ -51,6 +52,7 @@ STATUSES: dict[type[DomainError], int] = {
 }
 
 router = api_router()
+keyed = api_router(FoundByKeyRoute)
 
 
 async def _service(request: Request) -> SynthesisService:
@@ -97,7 +99,7 @@ async def _repair(draft_id: str, body: RepairRequest, service: Service, identity
 # --- workflows ---
 
 
-@router.post("/workflows", status_code=201, summary="Create a policy: from sentences into force", tags=["workflows"])
+@keyed.post("/workflows", status_code=201, summary="Create a policy: from sentences into force", tags=["workflows"])
 async def _start(
     body: NewPolicyCreation,
     runs: Runs,

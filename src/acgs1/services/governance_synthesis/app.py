@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from acgs1.kit.platform import Platform
 from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.web import create_service
-from acgs1.services.governance_synthesis.api import STATUSES, router
+from acgs1.services.governance_synthesis.api import STATUSES, keyed, router
 from acgs1.services.governance_synthesis.wiring import wire
 
 
@@ -18,7 +18,7 @@ def create_app(settings: PlatformSettings | None = None) -> FastAPI:
         "governance_synthesis",
         settings,
         description="Drafts Cedar policies from principles in controlled English, and repairs them from counterexamples.",
-        routers=[router],
+        routers=[router, keyed],
         statuses=STATUSES,
         wire=wire,
         platform=lambda: Platform("governance_synthesis", settings, migrations=Path(__file__).parent / "migrations"),

@@ -14,7 +14,7 @@ from acgs1.contracts.policy_governance import Bundle, NewBundle, NewProposal, Pr
 from acgs1.core.clock import Clock
 from acgs1.core.errors import ErrorItem
 from acgs1.core.ids import new_id
-from acgs1.kit.errors import UpstreamRejected
+from acgs1.kit.errors import OutcomeUnknown, UpstreamRejected
 from acgs1.services.governance_synthesis.errors import NotProvable
 from acgs1.services.governance_synthesis.ports import Parts, Waiting
 from acgs1.services.governance_synthesis.service import SynthesisService
@@ -159,9 +159,14 @@ class PolicyCreation:
                 try:
                     proposal = await self._parts.propose(body, starter.id, f"{workflow_id}.proposal")
                 except UpstreamRejected as error:
-                    if error.upstream_code not in _NOT_ALLOWED:
+                    if error.upstream_code in _NOT_ALLOWED:
+                        raise Waiting(f"a member to propose bundle `{bundle}`: {error.detail}") from None
+                    if error.upstream_code != OutcomeUnknown.code:
                         raise
-                    raise Waiting(f"a member to propose bundle `{bundle}`: {error.detail}") from None
+                    # The proposal was made, and only its answer is missing; or it was made and refused, and no longer lives.
+                    proposal = await self._parts.proposal_of(bundle)
+                    if proposal is None:
+                        proposal = await self._parts.propose(body, starter.id, new_id("idk"))
             if proposal.index is None:
                 raise Waiting(f"the ledger to take proposal `{proposal.id}`")
             return {"proposal": proposal.id, "index": proposal.index, "proposed_by": proposal.proposed_by}

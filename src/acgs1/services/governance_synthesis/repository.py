@@ -17,7 +17,7 @@ from acgs1.contracts.governance_synthesis import (
     WorkflowStatus,
     WorkflowStep,
 )
-from acgs1.kit.db import page
+from acgs1.kit.db import ids, page
 from acgs1.kit.outbox import Recorder
 from acgs1.services.governance_synthesis.models import DraftRow, WorkflowRow
 from acgs1.services.governance_synthesis.ports import Run
@@ -43,7 +43,7 @@ class DraftRepository(Recorder):
         return draft, Constitution.model_validate(row.constitution)
 
     async def page(self, cursor: str | None, limit: int) -> tuple[list[DraftSummary], str | None]:
-        rows, following = await page(self.session, select(DraftRow), DraftRow.id, cursor, limit)
+        rows, following = await page(self.session, select(DraftRow), DraftRow.id, cursor, limit, ids("drf"))
         return [_summary(row) for row in rows], following
 
 
@@ -88,7 +88,7 @@ class RunRepository(Recorder):
         statement = select(WorkflowRow)
         if status is not None:
             statement = statement.where(WorkflowRow.status == status)
-        rows, following = await page(self.session, statement, WorkflowRow.id, cursor, limit)
+        rows, following = await page(self.session, statement, WorkflowRow.id, cursor, limit, ids("wfl"))
         return [_run(row, None) for row in rows], following
 
     async def enter(self, run_id: str, step: str, owner: str, lease_until: datetime) -> bool:

@@ -24,7 +24,7 @@ from acgs1.core.errors import DomainError
 from acgs1.core.hashing import content_hash
 from acgs1.core.ids import new_id
 from acgs1.kit.errors import DependencyUnavailable, IdempotencyInProgress, IdempotencyMismatch, UpstreamRejected
-from acgs1.kit.workflows import Body, StepResult, Suspended
+from acgs1.kit.steps import Body, StepResult, Suspended
 from acgs1.services.governance_synthesis.creation import PolicyCreation
 from acgs1.services.governance_synthesis.errors import NotTheStarter, WorkflowEnded, WorkflowNotFound
 from acgs1.services.governance_synthesis.ports import Run, Runs, Waiting

@@ -10,7 +10,8 @@ from acgs1.contracts.governance_synthesis import Draft
 from acgs1.core.ids import new_id
 from acgs1.kit.db import Store
 from acgs1.kit.platform import Platform
-from acgs1.kit.workflows import Body, Engine
+from acgs1.kit.steps import Body
+from acgs1.kit.workflows import Engine
 from acgs1.optimizer.web import optimized
 from acgs1.services.governance_synthesis.adapters.grammar.drafter import GrammarDrafter
 from acgs1.services.governance_synthesis.adapters.kernel import KernelCedar

@@ -6,15 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Select, Table, func, insert, select, tuple_, update
+from sqlalchemy import Table, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from acgs1.contracts.events import Event
 from acgs1.contracts.integrity import AnchorRecord, Appeal, Ruling
 from acgs1.core.merkle import TileId, TreeHead
-from acgs1.kit.db import page
-from acgs1.kit.errors import InvalidCursor
+from acgs1.kit.db import ids, numbers, page
 from acgs1.kit.outbox import Recorder
 from acgs1.services.integrity.domain import Leaf
 from acgs1.services.integrity.models import AnchorRow, AppealRow, CheckpointRow, EntryRow, TileRow
@@ -39,7 +38,9 @@ class IntegrityRepository(Recorder):
         return _signed(await self.session.get(CheckpointRow, size))
 
     async def checkpoints(self, cursor: str | None, limit: int) -> tuple[list[SignedHead], str | None]:
-        rows, following = await self._page(select(CheckpointRow), CheckpointRow.tree_size, cursor, limit)
+        rows, following = await page(
+            self.session, select(CheckpointRow), CheckpointRow.tree_size, cursor, limit, numbers
+        )
         return [_signed_row(row) for row in rows], following
 
     async def checkpoints_from(self, size: int, limit: int) -> list[SignedHead]:
@@ -140,7 +141,7 @@ class IntegrityRepository(Recorder):
             statement = statement.where(EntryRow.time >= wanted.since)
         if wanted.until is not None:
             statement = statement.where(EntryRow.time < wanted.until)
-        rows, following = await self._page(statement, EntryRow.leaf_index, cursor, limit)
+        rows, following = await page(self.session, statement, EntryRow.leaf_index, cursor, limit, numbers)
         return [_leaf_row(row) for row in rows], following
 
     async def stored_leaves(self, start: int, limit: int) -> list[StoredLeaf]:
@@ -183,7 +184,7 @@ class IntegrityRepository(Recorder):
         return _anchor(await self.session.scalar(select(AnchorRow).order_by(AnchorRow.tree_size.desc()).limit(1)))
 
     async def anchors(self, cursor: str | None, limit: int) -> tuple[list[AnchorRecord], str | None]:
-        rows, following = await self._page(select(AnchorRow), AnchorRow.tree_size, cursor, limit)
+        rows, following = await page(self.session, select(AnchorRow), AnchorRow.tree_size, cursor, limit, numbers)
         return [_anchor_row(row) for row in rows], following
 
     # --- appeals ---
@@ -215,7 +216,7 @@ class IntegrityRepository(Recorder):
             statement = statement.where(AppealRow.subject == subject)
         if appellant is not None:
             statement = statement.where(AppealRow.appellant == appellant)
-        rows, following = await page(self.session, statement, AppealRow.id, cursor, limit)
+        rows, following = await page(self.session, statement, AppealRow.id, cursor, limit, ids("apl"))
         return [_appeal(row) for row in rows], following
 
     async def close_appeal(self, record: AppealRecord) -> bool:
@@ -238,21 +239,6 @@ class IntegrityRepository(Recorder):
     def _dialect(self) -> Any:
         """The module whose `insert` knows ON CONFLICT; both spell it the same."""
         return postgresql if self.session.get_bind().dialect.name == "postgresql" else sqlite
-
-    async def _page(
-        self, statement: Select[Row], key: Any, cursor: str | None, limit: int
-    ) -> tuple[list[Row], str | None]:
-        """As `acgs1.kit.db.page`, for a numeric key: PostgreSQL compares numbers with numbers only."""
-        if cursor is not None:
-            if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-                raise InvalidCursor(
-                    f"`{cursor[:80]}` is not a cursor of this list; leave it out to start at the newest"
-                )
-            statement = statement.where(key < int(cursor))
-        rows = list((await self.session.scalars(statement.order_by(key.desc()).limit(limit + 1))).all())
-        more = len(rows) > limit
-        rows = rows[:limit]
-        return rows, str(getattr(rows[-1], key.key)) if more else None
 
 
 def _signed(row: CheckpointRow | None) -> SignedHead | None:

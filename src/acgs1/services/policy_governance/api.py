@@ -150,9 +150,9 @@ async def _register(body: NewMember, members: MembersPart, identity: Admin) -> M
     return await members.register(body, identity)
 
 
-@router.get("/members", summary="The member register", tags=["vote"])
-async def _members(members: MembersPart, _: Caller) -> list[Member]:
-    return await members.all()
+@router.get("/members", summary="The member register, by wallet", tags=["vote"])
+async def _members(members: MembersPart, _: Caller, cursor: str | None = None, limit: Limit = 50) -> Page[Member]:
+    return await members.page(cursor, limit)
 
 
 @router.post("/proposals", status_code=201, summary="Propose a bundle", tags=["vote"])
@@ -190,9 +190,11 @@ async def _proposal(proposal_id: str, voting: VotingPart, _: Caller) -> Proposal
     return await voting.proposal(proposal_id)
 
 
-@router.get("/proposals/{proposal_id}/ballots", summary="The ballots that the ledger took", tags=["vote"])
-async def _ballots(proposal_id: str, voting: VotingPart, _: Caller) -> list[Ballot]:
-    return await voting.ballots(proposal_id)
+@router.get("/proposals/{proposal_id}/ballots", summary="The ballots that the ledger took, by wallet", tags=["vote"])
+async def _ballots(
+    proposal_id: str, voting: VotingPart, _: Caller, cursor: str | None = None, limit: Limit = 50
+) -> Page[Ballot]:
+    return await voting.ballots(proposal_id, cursor, limit)
 
 
 @router.post("/proposals/{proposal_id}/ballots", status_code=201, summary="Vote", tags=["vote"])
@@ -238,9 +240,9 @@ async def _emergency(body: NewEmergency, powers: PowersPart, identity: Admin) ->
     return await powers.act(body, identity)
 
 
-@router.get("/emergencies", summary="Emergency actions, oldest first", tags=["vote"])
-async def _emergencies(powers: PowersPart, _: Caller) -> list[Emergency]:
-    return await powers.actions()
+@router.get("/emergencies", summary="Emergency actions, newest first", tags=["vote"])
+async def _emergencies(powers: PowersPart, _: Caller, cursor: str | None = None, limit: Limit = 50) -> Page[Emergency]:
+    return await powers.actions(cursor, limit)
 
 
 @router.post("/emergencies/{index}/end", summary="End an emergency action before its time", tags=["vote"])

@@ -23,7 +23,7 @@ from acgs1.contracts.policy_governance import (
     WalletTransaction,
 )
 from acgs1.core.ids import new_id
-from acgs1.kit.db import RawJson, page
+from acgs1.kit.db import RawJson, ids, numbers, page, wallets
 from acgs1.kit.outbox import OUTBOX, Recorder
 from acgs1.services.policy_governance.domain import Position, Recorded
 from acgs1.services.policy_governance.models import (
@@ -72,9 +72,10 @@ class GovernanceRepository(Recorder):
         row = await self.session.get(WalletRow, wallet)
         return _member(row) if row and row.document else None
 
-    async def members(self) -> list[Member]:
-        rows = await self.session.scalars(select(WalletRow).where(WalletRow.document.is_not(None)))
-        return sorted((_member(row) for row in rows if row.document), key=lambda member: member.index)
+    async def members(self, cursor: str | None, limit: int) -> tuple[list[Member], str | None]:
+        statement = select(WalletRow).where(WalletRow.document.is_not(None))
+        rows, following = await page(self.session, statement, WalletRow.wallet, cursor, limit, wallets)
+        return [_member(row) for row in rows if row.document], following
 
     async def position(self, *, lock: bool = False) -> Position:
         row = await self.session.get(PositionRow, 1, with_for_update=lock)
@@ -94,6 +95,10 @@ class GovernanceRepository(Recorder):
         if acting:
             statement = statement.where(EmergencyRow.status.in_(["active", "confirmed"]))
         return [Emergency.model_validate(row.document) for row in await self.session.scalars(statement)]
+
+    async def emergency_page(self, cursor: str | None, limit: int) -> tuple[list[Emergency], str | None]:
+        rows, following = await page(self.session, select(EmergencyRow), EmergencyRow.number, cursor, limit, numbers)
+        return [Emergency.model_validate(row.document) for row in rows], following
 
     async def keep_constitution(self, constitution: Constitution) -> None:
         document = constitution.model_dump(mode="json")
@@ -141,7 +146,7 @@ class GovernanceRepository(Recorder):
         return _bundle(await self.session.scalar(select(BundleRow).where(BundleRow.status == "active")))
 
     async def bundles(self, cursor: str | None, limit: int) -> tuple[list[Bundle], str | None]:
-        rows, following = await page(self.session, select(BundleRow), BundleRow.sequence, cursor, limit)
+        rows, following = await page(self.session, select(BundleRow), BundleRow.sequence, cursor, limit, ids("bnd"))
         return [found[0] for row in rows if (found := _bundle(row))], following
 
     async def set_bundle_status(self, bundle_hash: str, status: BundleStatus, at: datetime | None = None) -> None:
@@ -164,7 +169,7 @@ class GovernanceRepository(Recorder):
         return Proposal.model_validate(row.document) if row else None
 
     async def proposals(self, cursor: str | None, limit: int) -> tuple[list[Proposal], str | None]:
-        rows, following = await page(self.session, select(ProposalRow), ProposalRow.id, cursor, limit)
+        rows, following = await page(self.session, select(ProposalRow), ProposalRow.id, cursor, limit, ids("prp"))
         return [Proposal.model_validate(row.document) for row in rows], following
 
     async def proposals_with(self, *statuses: str) -> list[Proposal]:
@@ -187,6 +192,11 @@ class GovernanceRepository(Recorder):
             select(BallotRow).where(BallotRow.proposal_id == proposal_id).order_by(BallotRow.wallet)
         )
         return [Ballot.model_validate(row.document) for row in rows]
+
+    async def ballot_page(self, proposal_id: str, cursor: str | None, limit: int) -> tuple[list[Ballot], str | None]:
+        statement = select(BallotRow).where(BallotRow.proposal_id == proposal_id)
+        rows, following = await page(self.session, statement, BallotRow.wallet, cursor, limit, wallets)
+        return [Ballot.model_validate(row.document) for row in rows], following
 
     async def record_once(self, event: Event) -> None:
         """Records an event whose id tells what it is about, unless it waits in the outbox already. What was delivered before is
@@ -218,7 +228,7 @@ class GovernanceRepository(Recorder):
         return _decision(row) if row else None
 
     async def decisions(self, cursor: str | None, limit: int) -> tuple[list[Recorded], str | None]:
-        rows, following = await page(self.session, select(DecisionRow), DecisionRow.id, cursor, limit)
+        rows, following = await page(self.session, select(DecisionRow), DecisionRow.id, cursor, limit, ids("dec"))
         return [_decision(row) for row in rows], following
 
     async def keep_approval(self, approval: Approval) -> None:
@@ -242,7 +252,7 @@ class GovernanceRepository(Recorder):
             statement = statement.where(ApprovalRow.status == status)
             if status in {"pending", "granted"}:
                 statement = statement.where(ApprovalRow.expires_at > now)
-        rows, following = await page(self.session, statement, ApprovalRow.id, cursor, limit)
+        rows, following = await page(self.session, statement, ApprovalRow.id, cursor, limit, ids("apr"))
         return [_approval(row) for row in rows], following
 
     async def use_approval(self, approval_id: str) -> bool:

@@ -26,7 +26,10 @@ class HttpVerifier:
         body = NewVerification(policies=policies, constitution=constitution, deadline_seconds=_PROOF_SECONDS)
         wait, deadline = f"?wait={_WAIT_SECONDS}", _WAIT_SECONDS + 10.0
         path = "/api/v1/verifications"
-        answer = (await self._client.post(path + wait, body, _Answer, deadline=deadline, idempotency_key=key)).root
+        posted = await self._client.post(
+            path + wait, body, _Answer, deadline=deadline, idempotency_key=key, repeatable=True
+        )
+        answer = posted.root
         while isinstance(answer, VerificationProgress):
             if answer.status != "running":
                 raise VerificationFailed(

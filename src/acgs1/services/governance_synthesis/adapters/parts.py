@@ -67,7 +67,8 @@ class HttpParts:
     async def verify(self, policies: str, constitution: Constitution, key: str) -> str:
         body = NewVerification(policies=policies, constitution=constitution, deadline_seconds=_PROOF_SECONDS)
         path = "/api/v1/verifications?wait=0"
-        return (await self._prover.post(path, body, _Answer, deadline=30.0, idempotency_key=key)).root.id
+        answer = await self._prover.post(path, body, _Answer, deadline=30.0, idempotency_key=key, repeatable=True)
+        return answer.root.id
 
     async def verification(self, verification_id: str) -> VerificationReport | VerificationProgress:
         path = f"/api/v1/verifications/{verification_id}?wait={_WAIT_SECONDS}"
@@ -78,7 +79,7 @@ class HttpParts:
 
     async def build(self, bundle: NewBundle, by: str, key: str) -> Bundle:
         path = f"/api/v1/bundles?on_behalf_of={by}"
-        return await self._governance.post(path, bundle, Bundle, deadline=20.0, idempotency_key=key)
+        return await self._governance.post(path, bundle, Bundle, deadline=20.0, idempotency_key=key, repeatable=True)
 
     async def bundle(self, digest: str) -> Bundle:
         return await self._governance.get(f"/api/v1/bundles/{digest}", Bundle)

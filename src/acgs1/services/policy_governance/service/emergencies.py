@@ -1,6 +1,7 @@
 """Emergency actions: taken and ended by the emergency authority, confirmed or ended by a vote; obeyed by the decision point."""
 
 from acgs1.contracts.auth import Identity
+from acgs1.contracts.common import Page
 from acgs1.contracts.events import new_event
 from acgs1.contracts.policy_governance import Emergency, EmergencyReceipt, NewEmergency
 from acgs1.core.clock import Clock
@@ -45,9 +46,11 @@ class EmergencyPowers:
         await self.watch()
         return next(action for action in await self._chronicle.actions() if action.index == index)
 
-    async def actions(self) -> list[Emergency]:
-        """Every action, oldest first."""
-        return await self._chronicle.actions()
+    async def actions(self, cursor: str | None, limit: int) -> Page[Emergency]:
+        """The actions, newest first."""
+        async with self._store.reading() as records:
+            rows, following = await records.emergency_page(cursor, limit)
+        return Page[Emergency](items=rows, next_cursor=following)
 
     async def watch(self) -> None:
         """Take in what has happened on the ledger and obey it."""

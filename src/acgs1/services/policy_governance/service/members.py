@@ -1,6 +1,7 @@
 """The member register and the wallets in it."""
 
 from acgs1.contracts.auth import Identity, Role
+from acgs1.contracts.common import Page
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.events import new_event
 from acgs1.contracts.policy_governance import LedgerReceipt, Member, NewMember
@@ -55,9 +56,11 @@ class Members:
             await records.link_wallet(address, user_id, own=wallet is not None)
         return address
 
-    async def all(self) -> list[Member]:
+    async def page(self, cursor: str | None, limit: int) -> Page[Member]:
+        """The register, those who were removed with weight 0, by wallet address."""
         async with self._store.reading() as records:
-            return await records.members()
+            rows, following = await records.members(cursor, limit)
+        return Page[Member](items=rows, next_cursor=following)
 
     async def member(self, by: Identity) -> Member:
         """The caller as a member. Raises NotAMember."""

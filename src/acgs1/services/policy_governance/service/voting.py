@@ -239,11 +239,12 @@ class Voting:
             rows, following = await records.proposals(cursor, limit)
         return Page[Proposal](items=rows, next_cursor=following)
 
-    async def ballots(self, proposal_id: str) -> list[Ballot]:
-        """Every ballot that the ledger took, also of wallets that vote past this service."""
+    async def ballots(self, proposal_id: str, cursor: str | None, limit: int) -> Page[Ballot]:
+        """The ballots that the ledger took, by wallet address, also of wallets that vote past this service."""
         await self.proposal(proposal_id)
         async with self._store.reading() as records:
-            return await records.ballots(proposal_id)
+            rows, following = await records.ballot_page(proposal_id, cursor, limit)
+        return Page[Ballot](items=rows, next_cursor=following)
 
     async def resume(self) -> None:
         """Go on with what a crash cut off: submit what was kept and not sent, carry out what somebody has asked for. Raises the
