@@ -89,7 +89,7 @@ def test_bad_input_gets_a_problem_with_a_code_of_its_own(governed: Governed):
     assert problem(system.call("POST", *at, json={**compensation(), "subject": "me"})) == (422, "invalid_request")
     unknown = {"choice": "for", "weight": 1000}
     path = "/api/v1/proposals/prp_x/ballots"
-    assert problem(system.call("POST", "policy_governance", path, operator, json=unknown)) == (422, "invalid_request")
+    assert problem(system.call("POST", "policy_governance", path, operator, json=unknown)) == (422, "unknown_field")
     assert problem(system.call("GET", "integrity", "/api/v1/evidence/dec_none", operator, params={"wait": 0}))[0] == 404
     assert problem(system.call("GET", "auth", "/api/v1/users", system.person("mei"))) == (403, "forbidden")
     assert problem(system.call("GET", "auth", "/api/v1/me", "not.a.token")) == (401, "unauthenticated")
