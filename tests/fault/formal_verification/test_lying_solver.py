@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from acgs1.contracts.auth import Role
+from acgs1.kit import breaker
 from acgs1.services.formal_verification import service
 from acgs1.services.formal_verification.adapters import pool
 from acgs1.services.formal_verification.app import create_app
@@ -77,6 +78,8 @@ async def test_a_lie_makes_the_verdict_unknown_raises_an_alert_and_leaves_a_repr
     tmp_path: Path, worker: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ):
     log = Log()
+    # As in a process of its own: what other tests called is not what this service depends on.
+    monkeypatch.setattr(breaker, "_process", breaker.Breakers())
     monkeypatch.setattr(pool, "_log", log)
     monkeypatch.setattr(service, "_log", log)
 

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from acgs1.ledger.http import LineError, PlainLine, open_line
+from acgs1.kit.pools import PoolMeter
+from acgs1.ledger.http import LineError, PlainLine, PooledLine, open_line
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
 
@@ -61,7 +62,8 @@ async def test_requests_in_turn_share_one_connection():
 async def test_each_of_many_requests_at_once_gets_its_own_answer():
     async with Server([...] * 300) as server:
         bodies = [b"%d" % n for n in range(300)]
-        assert [r.body for r in await asyncio.gather(*map(server.line.post, bodies))] == bodies
+        pooled = PooledLine(server.line, 100, 5, PoolMeter("test", "ledger", 100))
+        assert [r.body for r in await asyncio.gather(*map(pooled.post, bodies))] == bodies
         assert server.connections <= 100
 
 

@@ -13,11 +13,12 @@ from acgs1.contracts.policy_governance import NewBallot, NewEmergency, NewPropos
 from acgs1.core.hashing import text_hash
 from acgs1.kit.errors import DependencyUnavailable
 from acgs1.ledger.keys import load_or_create_keypair
+from acgs1.ledger.model import COOL_DOWN
 from acgs1.services.policy_governance.domain import Chapter, Snapshot
 from acgs1.services.policy_governance.errors import LedgerConflict
 from acgs1.services.policy_governance.service.chronicle import Chronicle
 from chamber import Chamber, chamber_at
-from governance import AGENT, OPERATOR
+from governance import AGENT, OPERATOR, FakeReaders
 from polling import eventually_async
 
 
@@ -258,11 +259,12 @@ async def revoked(chamber: Chamber) -> int:
 async def test_an_action_whose_end_was_cut_from_the_log_and_whose_account_is_gone_has_ended(chamber: Chamber):
     index = await revoked(chamber)
     await chamber.client.end_emergency(chamber.ledger._emergency, index)
+    chamber.clock.advance(COOL_DOWN + 1)
     await chamber.client.close_emergency(chamber.ledger._emergency, index)
     unheard(chamber, "EmergencyResolved", "EmergencyClosed", truncated=True)
     await chamber.watch.once()
     assert not chamber.point.emergencies.revoked
-    assert [action.status for action in await chamber.powers.actions()] == ["ended"]
+    assert [action.status for action in (await chamber.powers.actions(None, 50)).items] == ["expired"]
     (entry,) = await chamber.entries("ledger.reconciled")
     assert entry["data"]["differing"] == ["emergency 0"]
 
@@ -270,6 +272,7 @@ async def test_an_action_whose_end_was_cut_from_the_log_and_whose_account_is_gon
 async def test_the_closing_of_its_account_ends_an_action_whose_end_was_not_heard_of(chamber: Chamber):
     index = await revoked(chamber)
     await chamber.client.end_emergency(chamber.ledger._emergency, index)
+    chamber.clock.advance(COOL_DOWN + 1)
     await chamber.client.close_emergency(chamber.ledger._emergency, index)
     unheard(chamber, "EmergencyResolved", truncated=False)
     await chamber.watch.once()
@@ -280,7 +283,7 @@ async def test_the_closing_of_its_account_ends_an_action_whose_end_was_not_heard
 async def test_accounts_older_than_what_was_taken_in_by_another_worker_end_nothing(chamber: Chamber):
     await chamber.found(ines=3, jonas=2)
     chamber.restart()  # which makes it compare
-    snapshot, other = chamber.ledger.snapshot, Chronicle(chamber.store, chamber.ledger, chamber.clock)
+    snapshot, other = chamber.ledger.snapshot, Chronicle(chamber.store, chamber.ledger, FakeReaders(), chamber.clock)
     other._reconcile = False
     looks = 0
 

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from acgs1.kit.constitution_file import ConstitutionFile, InvalidConstitutionFile, load_constitution
+from acgs1.kit.constitution_file import (
+    ConstitutionFile,
+    InvalidConstitutionFile,
+    UnusableFile,
+    load_constitution,
+    read_text,
+)
 
 GOOD = """\
 name: Desk
@@ -86,3 +92,13 @@ def test_a_pointer_leads_to_its_place(tmp_path: Path):
     assert loaded.place("/principles/0/invariants/0/when") == (11, 9)
     assert loaded.place("/principles/0/title") == (5, 5)
     assert loaded.place("/principles/7") == (3, 1)
+
+
+def test_a_text_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path):
+    with pytest.raises(UnusableFile, match=r"policies\.cedar: No such file"):
+        read_text(tmp_path / "policies.cedar")
+    file = tmp_path / "policies.cedar"
+    file.write_bytes(b"permit (principal,\n\xffaction, resource);")
+    with pytest.raises(UnusableFile) as refused:
+        read_text(file)
+    assert (refused.value.items[0].line, refused.value.items[0].column) == (2, 1)

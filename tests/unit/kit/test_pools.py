@@ -12,7 +12,8 @@ from acgs1.core.ids import new_id
 from acgs1.kit.db import Database
 from acgs1.kit.home import Home
 from acgs1.kit.pools import MeasuredTransport, PoolMeter
-from acgs1.kit.workflows import Engine, Step
+from acgs1.kit.steps import Step
+from acgs1.kit.workflows import Engine
 from acgs1.ledger.errors import LedgerUnavailableError
 from acgs1.ledger.jsonrpc import JsonRpc
 from acgs1.monitoring.service import EnhancedMonitoringService

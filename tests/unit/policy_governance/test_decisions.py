@@ -399,4 +399,4 @@ async def test_emergency_actions_outlive_a_restart_without_the_ledger(room: Room
     assert again.point.emergencies.stops("", "agt_1") is None
     room.ledger.away = False
     await again.powers.watch()
-    assert [action.status for action in await again.powers.actions()] == ["expired"]
+    assert [action.status for action in (await again.powers.actions(None, 50)).items] == ["expired"]
