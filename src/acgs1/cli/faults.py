@@ -41,5 +41,5 @@ def _where(item: ErrorItem | ProblemItem, files: Files) -> str:
     inside = rest if part == "constitution" else pointer
     if inside.strip("/") == "schema_text" and law.schema_path != file:
         return f"{law.schema_path}:{line}:{column}"
-    first, column = law.place(inside)
-    return f"{file}:{first + line - 1}:{column}"
+    line, column = law.place(inside) if item.line is None else law.place_in_text(inside, line, column)
+    return f"{file}:{line}:{column}"

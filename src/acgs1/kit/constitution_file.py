@@ -50,6 +50,7 @@ class ConstitutionFile:
                 [ErrorItem("expected a mapping with `name`, `schema_file` and `principles`", self._at(1, 1), 1, 1)]
             )
         self._node: yaml.Node = node
+        self._lines = text.split("\n")
         self.schema_path = path
         fields = dict(cast("dict[str, Any]", document))
         if (schema := fields.pop("schema_file", None)) is not None:
@@ -62,7 +63,21 @@ class ConstitutionFile:
 
     def place(self, pointer: str) -> tuple[int, int]:
         """Line and column (from 1) of the nearest part that the JSON pointer leads to."""
-        return self._position([p.replace("~1", "/").replace("~0", "~") for p in pointer.split("/") if p])
+        return self._position(_parts(pointer))
+
+    def place_in_text(self, pointer: str, line: int, column: int) -> tuple[int, int]:
+        """Where line `line` and column `column` (from 1) of the text that the pointer leads to stand in the file; of a folded text,
+        or one with escapes, nearby."""
+        node = self._found(_parts(pointer))[1]
+        if not isinstance(node, yaml.ScalarNode):
+            return self.place(pointer)
+        start = node.start_mark
+        if node.style in {"|", ">"}:
+            # The text begins on the line below the mark, indented as its first words are.
+            words = next((each for each in self._lines[start.line + 1 :] if each.strip()), "")
+            return start.line + 1 + line, len(words) - len(words.lstrip()) + column
+        quote = 1 if node.style else 0
+        return start.line + line, (start.column + quote if line == 1 else 0) + column
 
     def _item(self, location: tuple[int | str, ...], message: str) -> ErrorItem:
         line, column = self._position([str(part) for part in location])
@@ -70,6 +85,11 @@ class ConstitutionFile:
         return ErrorItem(f"`{name}`: {message}" if name else message, self._at(line, column), line, column)
 
     def _position(self, parts: list[str]) -> tuple[int, int]:
+        mark, _ = self._found(parts)
+        return mark.line + 1, mark.column + 1
+
+    def _found(self, parts: list[str]) -> tuple[Any, Any]:
+        """The mark of the nearest part, its name where it has one, and its node."""
         node: Any = self._node
         mark = node.start_mark
         for part in parts:
@@ -81,7 +101,7 @@ class ConstitutionFile:
             elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
                 node = node.value[int(part)]
                 mark = node.start_mark
-        return mark.line + 1, mark.column + 1
+        return mark, node
 
     def _at(self, line: int, column: int) -> str:
         return f"{self.path}:{line}:{column}"
@@ -89,6 +109,10 @@ class ConstitutionFile:
     def _invalid(self, items: list[ErrorItem]) -> InvalidConstitutionFile:
         listing = "\n".join(f"{item.pointer}: {item.detail}" for item in items)
         return InvalidConstitutionFile(listing, items=tuple(items))
+
+
+def _parts(pointer: str) -> list[str]:
+    return [p.replace("~1", "/").replace("~0", "~") for p in pointer.split("/") if p]
 
 
 def load_constitution(path: Path) -> Constitution:

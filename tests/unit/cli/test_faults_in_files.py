@@ -107,7 +107,7 @@ def test_every_invariant_that_the_service_refuses_is_named_by_its_place_in_the_f
     assert refused.exit_code == 1
     lines = refused.output.splitlines()
     assert lines[0] == "Error: The constitution cannot be used as written (invalid_constitution):"
-    assert [line.split(": ")[0].strip() for line in lines[1:]] == [f"{law}:11:9", f"{law}:13:9"]
+    assert [line.split(": ")[0].strip() for line in lines[1:]] == [f"{law}:11:17", f"{law}:13:17"]
     assert all("`payed`" in line for line in lines[1:])
 
 

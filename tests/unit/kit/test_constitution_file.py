@@ -102,3 +102,35 @@ def test_a_text_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path):
     with pytest.raises(UnusableFile) as refused:
         read_text(file)
     assert (refused.value.items[0].line, refused.value.items[0].column) == (2, 1)
+
+
+BLOCKS = """name: t
+schema_text: "entity A;"
+principles:
+  - id: p
+    title: p
+    text: p
+    category: c
+    priority: 1
+    invariants:
+      - kind: never
+        when: |
+          context.ok &&
+            context.zz
+      - {kind: never, when: "context.yy"}
+      - kind: never
+        when: context.xx
+"""
+
+
+@pytest.mark.parametrize(
+    ("invariant", "line", "column", "place"),
+    [(0, 1, 1, (12, 11)), (0, 2, 3, (13, 13)), (1, 1, 9, (14, 38)), (2, 1, 9, (16, 23))],
+)
+def test_a_place_in_a_text_is_found_in_the_file(
+    tmp_path: Path, invariant: int, line: int, column: int, place: tuple[int, int]
+):
+    file = tmp_path / "constitution.yaml"
+    file.write_text(BLOCKS)
+    found = ConstitutionFile(file).place_in_text(f"/principles/0/invariants/{invariant}/when", line, column)
+    assert found == place

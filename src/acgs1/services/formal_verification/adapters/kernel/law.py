@@ -204,6 +204,8 @@ class Law:
         self._vocabulary = vocabulary
         self.principles_without_invariants = [p.id for p in constitution.principles if not p.invariants]
         self.claims: list[Claim] = []
+        faults: list[ErrorItem] = []
+        first = ""
         for number, principle in enumerate(constitution.principles):
             for index, invariant in enumerate(principle.invariants):
                 pointer = f"/constitution/principles/{number}/invariants/{index}"
@@ -211,12 +213,15 @@ class Law:
                 try:
                     self.claims += self._claims(principle.id, index, invariant)
                 except InvariantTextError as error:
-                    item = ErrorItem(detail=str(error), pointer=pointer)
-                    raise InvalidConstitution(f"{where}: {error}", items=(item,)) from None
+                    faults.append(ErrorItem(detail=str(error), pointer=pointer))
+                    first = first or f"{where}: {error}"
                 except (kernel.CedarParseError, kernel.CedarValidationError) as error:
                     # The condition begins on the line after the scope: line 4 of a guard, which has two annotations.
                     items = items_of(error, f"{pointer}/when", first_line=4)
-                    raise InvalidConstitution(f"{where}: {first_of(items)}", items=items) from None
+                    faults += items
+                    first = first or f"{where}: {first_of(items)}"
+        if faults:
+            raise InvalidConstitution(first, items=tuple(faults))
         self.compliant: dict[tuple[str, int, Environment], Compliant] = {}
         text, self.guard_principles = guards_of(constitution)
         self.guards = PolicyTexts(text, "guards", vocabulary.scopes)
