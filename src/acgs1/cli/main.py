@@ -56,6 +56,8 @@ def main() -> None:
     try:
         cli()
     except ValidationError as error:
+        if not error.title.endswith("Settings"):
+            raise
         for item in error.errors():
             name = "_".join(str(part) for part in item["loc"]).upper()
             click.echo(

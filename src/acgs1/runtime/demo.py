@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from pydantic import TypeAdapter
 
 from acgs1.agents.calls import ToolCall
 from acgs1.agents.client import connect
 from acgs1.agents.enforce import EnforcementPoint, Executed, Refused
+from acgs1.contracts.common import Page
 from acgs1.contracts.constitution import Constitution
 from acgs1.contracts.constitutional_ai import ConstitutionDocument
 from acgs1.contracts.evolutionary_computation import Run
@@ -33,7 +33,6 @@ from acgs1.runtime.notes import read_notes
 from acgs1.services.integrity.domain import verified, verify_evidence
 
 _WORKING_LIMIT = "working-limit.1"
-_MEMBERS = TypeAdapter(list[Member])
 
 
 def example_folder() -> Path:
@@ -97,9 +96,9 @@ class Demo:
             raise NotOurs(
                 f"the active bundle is `{bundle.name}`, which the job has not built; `acgs1 demo --again` replaces it"
             )
-        answer = await self._founding.admin.call("GET", "policy_governance", "/api/v1/members")
+        members = await self._founding.admin.get("policy_governance", "/api/v1/members", Page[Member], limit=200)
         known = {person.id for person in notes.people.values()}
-        if any(member.user_id not in known for member in _MEMBERS.validate_json(answer.content)):
+        if any(member.user_id not in known for member in members.items):
             raise NotOurs("there are voting members who are not the example's; the job needs a fresh ACGS_HOME")
 
     async def _found(self, part: str, path: str, answer: type[Answer]) -> Answer | None:
