@@ -192,8 +192,12 @@ def test_a_member_with_a_wallet_of_their_own_votes_from_the_terminal(system: Sys
     assert "own_wallet" in said(system, "mo", "vote", made["id"], "for", status=1)
     said(system, "mo", "vote", made["id"], "for", "--keypair", str(tmp_path / "wallet.json"))
     assert said(system, "mo", "proposals", "show", made["id"])["for_weight"] == 2
-    said(system, "mo", "proposals", "cancel", made["id"], "--keypair", str(tmp_path / "wallet.json"))
-    closed = said(system, "mo", "proposals", "close", made["id"], "--keypair", str(tmp_path / "wallet.json"))
+    wallet = ("--keypair", str(tmp_path / "wallet.json"))
+    assert "ledger_voting_has_begun" in said(system, "mo", "proposals", "cancel", made["id"], *wallet, status=1)
+    again = said(system, "mo", "proposals", "amend", kept["hash"], "--title", "A preamble, once more")
+    said(system, "mo", "proposals", "open", again["id"], *wallet)
+    said(system, "mo", "proposals", "cancel", again["id"], *wallet)
+    closed = said(system, "mo", "proposals", "close", again["id"], *wallet)
     assert closed["status"] == "landed"
 
 
