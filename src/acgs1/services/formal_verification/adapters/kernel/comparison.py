@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from acgs1.contracts.formal_verification import Counterexample, EnvironmentChange, RequestEnvironment
+from acgs1.contracts.formal_verification import Counterexample, EnvironmentChange
 from acgs1.services.formal_verification.adapters.kernel import explain
 from acgs1.services.formal_verification.adapters.kernel.cedar import Environment, PolicyTexts, Slice
 from acgs1.services.formal_verification.adapters.kernel.decisions import Decisions, why_denied
+from acgs1.services.formal_verification.adapters.kernel.examples import counterexample, place
 from acgs1.services.formal_verification.adapters.kernel.law import Vocabularies
 from acgs1.services.formal_verification.adapters.kernel.prover import Provers
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case, shrink
@@ -41,12 +42,10 @@ class ComparisonSession:
     def compare(self, index: int) -> EnvironmentChange:
         """The change in environment number `index`, with a witness for each direction in which there is one."""
         environment = self._vocabulary.environments[index]
-        principal, action, resource = environment
-        place = RequestEnvironment(principal=principal, action=action, resource=resource)
         old = _Side("old", self._old, self._old.in_environment(environment))
         new = _Side("new", self._new, self._new.in_environment(environment))
         if old.slice.text == new.slice.text:
-            return EnvironmentChange(environment=place, change="unchanged")
+            return EnvironmentChange(environment=place(environment), change="unchanged")
         newly_allowed = self._allowed_only_by(environment, new, old)
         newly_denied = self._allowed_only_by(environment, old, new)
         change: Change
@@ -57,7 +56,7 @@ class ComparisonSession:
                     for name, found in (("newly_allowed", newly_allowed), ("newly_denied", newly_denied))
                     if isinstance(found, Counterexample)
                 }
-                return EnvironmentChange(environment=place, change="unknown", reason=reason, **shown)
+                return EnvironmentChange(environment=place(environment), change="unknown", reason=reason, **shown)
             case (None, None):
                 change = "unchanged"
             case (_, None):
@@ -67,7 +66,7 @@ class ComparisonSession:
             case _:
                 change = "both"
         return EnvironmentChange(
-            environment=place, change=change, newly_allowed=newly_allowed, newly_denied=newly_denied
+            environment=place(environment), change=change, newly_allowed=newly_allowed, newly_denied=newly_denied
         )
 
     def _allowed_only_by(self, environment: Environment, more: _Side, less: _Side) -> Counterexample | str | None:
@@ -100,13 +99,5 @@ class ComparisonSession:
             f"{explain.can(case)} under the {more.name} set ({explain.policies_words(permits, '')}), "
             f"not under the {less.name} one: {why_denied(denied, case, less.whole.policies)}."
         )
-        return Counterexample(
-            principal=explain.uid(case.principal),
-            action=case.action,
-            resource=explain.uid(case.resource),
-            context=case.context,
-            entities=case.entities,
-            decisions=["deny", "allow"] if more.name == "new" else ["allow", "deny"],
-            determining_policies=permits,
-            explanation=words,
-        )
+        by_old_then_new = [denied, allowed] if more.name == "new" else [allowed, denied]
+        return counterexample(case, by_old_then_new, words, because=allowed)

@@ -13,15 +13,15 @@ import copy
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, Literal, cast
+from functools import cached_property
+from typing import Literal, cast
 
 import acgs1_kernel as kernel
 
 from acgs1.services.formal_verification.adapters.kernel.cedar import CedarPolicy
+from acgs1.services.formal_verification.adapters.kernel.forms import TRUE, Json, conjunction, form_of, text_of
 from acgs1.services.formal_verification.adapters.kernel.schema_view import SchemaView, split_uid
 
-Json = dict[str, Any]
 Root = Literal["principal", "resource", "context"]
 
 LOW_TO_HIGH = "acgs:low-to-high"
@@ -67,6 +67,14 @@ class Target:
     def base_expression(self) -> Json:
         expression: Json = {"Var": self.root}
         for name in self.base_path:
+            expression = {".": {"left": expression, "attr": name}}
+        return expression
+
+    @property
+    def record_expression(self) -> Json:
+        """The record that holds the attribute."""
+        expression = self.base_expression
+        for name in self.record_path:
             expression = {".": {"left": expression, "attr": name}}
         return expression
 
@@ -165,10 +173,10 @@ class Composition:
         known = self._texts.get(policy.hash)
         if known is None:
             first, second = self._rewritten(policy)
-            text = _text(policy.id, first)
+            text = text_of({policy.id: first})
             if len(self._texts) > _KEPT_TEXTS:
                 self._texts.clear()
-            known = self._texts[policy.hash] = (text, text if second == first else _text(policy.id, second))
+            known = self._texts[policy.hash] = (text, text if second == first else text_of({policy.id: second}))
         return known
 
     def reads(self, policy: CedarPolicy) -> bool:
@@ -183,7 +191,7 @@ class Composition:
 
     def _rewritten(self, policy: CedarPolicy) -> tuple[Json, Json]:
         """The policy in the first and in the second run, in Cedar's JSON form."""
-        first = self._pin(_parsed(policy))
+        first = self._pin(form_of(policy.text))
         try:
             conditions = [{**c, "body": self._rewrite(c["body"])} for c in first["conditions"]]
         except CannotCompose as error:
@@ -197,26 +205,13 @@ class Composition:
         Put beside the first run, it bounds the question to such pairs.
         """
         (target,) = self.targets
-        low = high = target.base_expression
-        for name in target.record_path:
-            low = high = {".": {"left": low, "attr": name}}
-        ordered: Json = {
-            "<=": {
-                "left": {".": {"left": low, "attr": target.attribute}},
-                "right": {".": {"left": high, "attr": target.fresh}},
-            }
-        }
+        record = target.record_expression
+        low, high = ({".": {"left": record, "attr": name}} for name in (target.attribute, target.fresh))
+        ordered: Json = {"<=": {"left": low, "right": high}}
         if not target.required:
             for name in (target.fresh, target.attribute):
-                ordered = {"&&": {"left": {"has": {"left": low, "attr": name}}, "right": ordered}}
-        policy: Json = {
-            "effect": "forbid",
-            "principal": {"op": "All"},
-            "action": {"op": "All"},
-            "resource": {"op": "All"},
-            "conditions": [{"kind": "unless", "body": ordered}],
-        }
-        return _text(LOW_TO_HIGH, self._pin(policy))
+                ordered = {"&&": {"left": {"has": {"left": record, "attr": name}}, "right": ordered}}
+        return self._forbid_unless(ordered)
 
     def unless_raised(self, paths: Collection[str]) -> str:
         """A `forbid` of all but requests in which each of the attributes `paths` is raised or unchanged in the second run.
@@ -227,9 +222,7 @@ class Composition:
         for target in self.targets:
             if target.name not in paths:
                 continue
-            record = target.base_expression
-            for name in target.record_path:
-                record = {".": {"left": record, "attr": name}}
+            record = target.record_expression
             low, high = ({".": {"left": record, "attr": name}} for name in (target.attribute, target.fresh))
             bounds.append({"<=": {"left": low, "right": high}})
             if not target.required:
@@ -237,9 +230,9 @@ class Composition:
                 both: Json = {"&&": {"left": has, "right": {"&&": {"left": has_other, "right": bounds.pop()}}}}
                 none: Json = {"!": {"arg": {"||": {"left": has, "right": has_other}}}}
                 bounds.append({"||": {"left": none, "right": both}})
-        body: Json = {"Value": True}
-        for each in bounds:
-            body = {"&&": {"left": body, "right": each}}
+        return self._forbid_unless(conjunction([TRUE, *bounds]))
+
+    def _forbid_unless(self, body: Json) -> str:
         policy: Json = {
             "effect": "forbid",
             "principal": {"op": "All"},
@@ -247,7 +240,7 @@ class Composition:
             "resource": {"op": "All"},
             "conditions": [{"kind": "unless", "body": body}],
         }
-        return _text(LOW_TO_HIGH, self._pin(policy))
+        return text_of({LOW_TO_HIGH: self._pin(policy)})
 
     def _pin(self, policy: Json) -> Json:
         """The policy's scope narrowed to this environment, which it already admits.
@@ -420,18 +413,6 @@ class Composition:
             if "__entity" in value:
                 value = attributes_of(value)
         return _descend(value, target.record_path)
-
-
-@lru_cache(maxsize=1024)
-def _parsed(policy: CedarPolicy) -> Json:
-    """The policy in Cedar's JSON form. Several invariants are composed with the same policies; nobody changes the form."""
-    return json.loads(kernel.policies_to_json(policy.text))["staticPolicies"][policy.id]
-
-
-def _text(policy_id: str, policy: Json) -> str:
-    return kernel.policies_from_json(
-        json.dumps({"templates": {}, "staticPolicies": {policy_id: policy}, "templateLinks": []})
-    )
 
 
 def _descend(record: Json, path: tuple[str, ...]) -> Json:

@@ -318,7 +318,7 @@ def _permit(environment: Environment, when: str, name: str = "acgs:bound") -> st
 
 
 def _forbid(environment: Environment, when: str, name: str) -> str:
-    return _permit(environment, when, name).replace("\npermit (", "\nforbid (", 1)
+    return bound(environment, f"when {{\n{when}\n}}", name, "forbid")
 
 
 def _attributes(claim: Claim) -> tuple[str, ...]:

@@ -6,21 +6,23 @@ this one: each permit also demands that every policy that can fail be evaluable.
 `c || true` is true exactly where `c` can be evaluated, and where it cannot, the permit that holds it fails and is skipped.
 """
 
-import json
 from collections.abc import Mapping
-from typing import Any
 
 import acgs1_kernel as kernel
 
 from acgs1.services.formal_verification.adapters.kernel import explain
 from acgs1.services.formal_verification.adapters.kernel.cedar import CedarPolicy, Environment, Slice
+from acgs1.services.formal_verification.adapters.kernel.forms import (
+    TRUE,
+    Json,
+    condition,
+    conjunction,
+    form_of,
+    text_of,
+)
 from acgs1.services.formal_verification.adapters.kernel.prover import Answer, Provers
 from acgs1.services.formal_verification.adapters.kernel.schema_view import split_uid
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case
-
-Json = dict[str, Any]
-
-_TRUE: Json = {"Value": True}
 
 
 class Decisions:
@@ -54,8 +56,7 @@ class Decisions:
             if policy.effect == "permit"
         }
         if permits:
-            document: Json = {"templates": {}, "staticPolicies": permits, "templateLinks": []}
-            parts.append(kernel.policies_from_json(json.dumps(document)))
+            parts.append(text_of(permits))
         return "\n".join(parts)
 
 
@@ -73,7 +74,7 @@ def _demanding(policy: CedarPolicy, environment: Environment, demands: list[Json
     """The permit with further demands. Those are about one environment, so it is bound to it."""
     principal, action, resource = environment
     kind, name = split_uid(action)
-    form = parsed(policy)
+    form = form_of(policy.text)
     return {
         **form,
         "principal": {"op": "is", "entity_type": principal},
@@ -85,14 +86,9 @@ def _demanding(policy: CedarPolicy, environment: Environment, demands: list[Json
 
 def _evaluable(policy: CedarPolicy) -> Json:
     """True where the policy can be evaluated; fails where it cannot."""
-    form = parsed(policy)
+    form = form_of(policy.text)
     body = conjunction([*_scope(form), condition(form)])
-    return {"||": {"left": body, "right": _TRUE}}
-
-
-def condition(form: Json) -> Json:
-    """The clauses of a policy, given in Cedar's JSON form, as one expression."""
-    return conjunction([c["body"] if c["kind"] == "when" else {"!": {"arg": c["body"]}} for c in form["conditions"]])
+    return {"||": {"left": body, "right": TRUE}}
 
 
 def _scope(form: Json) -> list[Json]:
@@ -105,18 +101,3 @@ def _scope(form: Json) -> list[Json]:
             entity = constraint["in"]["entity"] if "in" in constraint else constraint["entity"]
             found.append({operator: {"left": {"Var": variable}, "right": {"Value": {"__entity": entity}}}})
     return found
-
-
-def conjunction(parts: list[Json]) -> Json:
-    """The conjunction, evaluated in the order given."""
-    if not parts:
-        return _TRUE
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = {"&&": {"left": whole, "right": part}}
-    return whole
-
-
-def parsed(policy: CedarPolicy) -> Json:
-    """The policy in Cedar's JSON form."""
-    return json.loads(kernel.policies_to_json(policy.text))["staticPolicies"][policy.id]

@@ -5,19 +5,14 @@ that a solver takes to find it. What is not understood here, or contradicts itse
 """
 
 import copy
-import json
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, cast
 
-import acgs1_kernel as kernel
-
 from acgs1.services.formal_verification.adapters.kernel.cedar import Environment
+from acgs1.services.formal_verification.adapters.kernel.forms import Json, form_of
 from acgs1.services.formal_verification.adapters.kernel.schema_view import SchemaView
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case
-
-Json = dict[str, Any]
 
 _NEGATED = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}
 _MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "==": "==", "!=": "!="}
@@ -35,11 +30,9 @@ class _NoGuess(Exception):
     """The condition, or the schema, is beyond what is understood here."""
 
 
-@lru_cache(maxsize=20_000)
 def conditions_of(policy: str) -> tuple[tuple[Json, bool], ...]:
     """The conditions of the one policy in the text, in Cedar's JSON form, each with the value at which the policy applies."""
-    (parsed,) = json.loads(kernel.policies_to_json(policy))["staticPolicies"].values()
-    return tuple((condition["body"], condition["kind"] == "when") for condition in parsed["conditions"])
+    return tuple((condition["body"], condition["kind"] == "when") for condition in form_of(policy)["conditions"])
 
 
 def guess(view: SchemaView, environment: Environment, wanted: Sequence[tuple[Json, bool]]) -> Case | None:

@@ -6,19 +6,11 @@ a condition is mentioned by it, and a condition of limits alone mentions every r
 `monotone_in` say which requests are to be decided alike, not which may be allowed, so they mention none.
 """
 
-import json
-from typing import Any
-
-import acgs1_kernel as kernel
-
 from acgs1.contracts.constitution import Always, Never
-from acgs1.services.formal_verification.adapters.kernel.decisions import condition
 from acgs1.services.formal_verification.adapters.kernel.examples import bound
+from acgs1.services.formal_verification.adapters.kernel.forms import TRUE, Json, condition, form_of, is_valid, text_of
 from acgs1.services.formal_verification.adapters.kernel.law import Claim
 
-Json = dict[str, Any]
-
-_TRUE: Json = {"Value": True}
 _LIMITS = {"<", "<=", ">", ">=", ".", "lessThan", "lessThanOrEqual", "greaterThan", "greaterThanOrEqual"}
 _PRESENCE = {"has", "hasTag"}
 _NUMBERS = {"+", "-", "*", "neg"}
@@ -30,19 +22,13 @@ def mentioned(schema: str, claim: Claim) -> str | None:
         return None
     name = f"acgs:mentioned-{claim.principle_id}-{claim.index}"
     own = bound(claim.environment, f"when {{\n{claim.invariant.when}\n}}", name)
-    (form,) = json.loads(kernel.policies_to_json(own))["staticPolicies"].values()
+    form = form_of(own)
     for guarded in (False, True):
         body = _subject(condition(form), holds=True, guarded=guarded)
-        subject = {**form, "conditions": [{"kind": "when", "body": body}]}
-        text = kernel.policies_from_json(
-            json.dumps({"templates": {}, "staticPolicies": {name: subject}, "templateLinks": []})
-        )
-        try:
-            kernel.validate_policies(schema, text)
-        except kernel.CedarValidationError:
-            # A name is read from an attribute that may be absent: the test of its presence must stay.
-            continue
-        return text
+        text = text_of({name: {**form, "conditions": [{"kind": "when", "body": body}]}})
+        # Not valid where a name is read from an attribute that may be absent: then the test of its presence must stay.
+        if is_valid(schema, text):
+            return text
     return bound(claim.environment, "when { true }", name)
 
 
@@ -67,9 +53,9 @@ def _subject(node: Json, *, holds: bool, guarded: bool) -> Json:
             left = _joined("&&", of(body["if"], holds=False), of(body["else"], holds=holds))
             return _joined("||", taken, left)
         case _ if operator in _LIMITS or (operator in {"==", "!="} and _is_limit(body)):
-            return _TRUE
+            return TRUE
         case _ if operator in _PRESENCE and not guarded:
-            return _TRUE
+            return TRUE
         case _:
             return node if holds else {"!": {"arg": node}}
 
@@ -85,8 +71,8 @@ def _is_limit(sides: Json) -> bool:
 
 def _joined(operator: str, left: Json, right: Json) -> Json:
     """The conjunction or disjunction, without what does not matter in it."""
-    if _TRUE in (left, right):
+    if TRUE in (left, right):
         if operator == "||":
-            return _TRUE
-        return right if left == _TRUE else left
+            return TRUE
+        return right if left == TRUE else left
     return {operator: {"left": left, "right": right}}

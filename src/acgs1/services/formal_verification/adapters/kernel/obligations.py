@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import acgs1_kernel as kernel
 
 from acgs1.contracts.constitution import Always, Constitution, IndifferentTo, MonotoneIn, Never
-from acgs1.contracts.formal_verification import Counterexample, Obligation, RequestEnvironment, Suggestion
+from acgs1.contracts.formal_verification import Counterexample, Obligation, Suggestion
 from acgs1.contracts.guards import scope_text
 from acgs1.core.hashing import text_hash
 from acgs1.services.formal_verification.adapters.kernel import explain
@@ -23,6 +23,7 @@ from acgs1.services.formal_verification.adapters.kernel.cedar import (
     Slice,
 )
 from acgs1.services.formal_verification.adapters.kernel.composition import CannotCompose, Composition
+from acgs1.services.formal_verification.adapters.kernel.examples import bound, counterexample, place
 from acgs1.services.formal_verification.adapters.kernel.guess import conditions_of, guess
 from acgs1.services.formal_verification.adapters.kernel.law import Claim, Compliant, Vocabularies, attributes_of
 from acgs1.services.formal_verification.adapters.kernel.prover import Answer, CheckKind, Provers, all_of
@@ -148,7 +149,7 @@ class VerificationSession:
     # --- never, always -------------------------------------------------------------------------------------------
 
     def _prove_never(self, planned: Planned, invariant: Never, policies: Slice) -> Obligation:
-        ceiling = _bound("permit", planned.environment, f"unless {{\n{invariant.when}\n}}")
+        ceiling = bound(planned.environment, f"unless {{\n{invariant.when}\n}}")
 
         def violates(case: Case, strict: bool) -> bool:
             decided = self._decide_slice(policies, Slice([]), case, strict)
@@ -163,7 +164,7 @@ class VerificationSession:
 
         def words(case: Case) -> str:
             let_through = explain.policies_words(self._reasons(case), "no policy")
-            told = self._decide(_bound("permit", planned.environment, f"when {{\n{invariant.when}\n}}"), case)
+            told = self._decide(bound(planned.environment, f"when {{\n{invariant.when}\n}}"), case)
             # There the guard fails too, and denies; but policies must keep a ceiling by themselves, so they do not keep it.
             law = (
                 f"where the condition of principle `{planned.principle_id}` cannot be evaluated"
@@ -188,18 +189,19 @@ class VerificationSession:
     def _guess(
         self,
         planned: Planned,
-        bound: str,
+        edge: str,
         applies: bool,
-        permits: list[CedarPolicy],
+        permits: list[CedarPolicy] | None,
         violates: Callable[[Case, bool], bool],
     ) -> Answer | None:
         """A refutation by a request that is plain enough to be made without a solver, if the evaluator confirms it.
 
-        `bound`, a policy with one condition, is to apply or not to; of `permits`, one at a time is to apply as well.
+        `edge`, a policy with one condition, is to apply or not to; of `permits`, one at a time is to apply as well, where there must
+        be one.
         """
         started = time.perf_counter()
-        limits = [(body, value is applies) for body, value in conditions_of(bound)]
-        for more in [conditions_of(permit.text) for permit in permits] if permits else [()]:
+        limits = [(body, value is applies) for body, value in conditions_of(edge)]
+        for more in [()] if permits is None else [conditions_of(permit.text) for permit in permits]:
             case = guess(self._vocabulary.view, planned.environment, [*limits, *more])
             if case is not None and violates(case, True):
                 return Answer.guessed(case, (time.perf_counter() - started) * 1000)
@@ -224,14 +226,14 @@ class VerificationSession:
         return self._law.compliant.setdefault(place, Compliant(exact=exact))
 
     def _prove_always(self, planned: Planned, invariant: Always, policies: Slice, guards: Slice) -> Obligation:
-        floor = _bound("permit", planned.environment, f"when {{\n{invariant.when}\n}}")
+        floor = bound(planned.environment, f"when {{\n{invariant.when}\n}}")
 
         def violates(case: Case, strict: bool) -> bool:
             required = self._applies(floor, case)
             decided = self._decide_slice(policies, guards, case, strict)
             return required is True and decided is not None and not decided.allowed
 
-        answer = self._guess(planned, floor, True, [], violates) or self._ask(
+        answer = self._guess(planned, floor, True, None, violates) or self._ask(
             "implies", planned.environment, floor, f"{policies.text}\n{guards.text}"
         )
 
@@ -367,8 +369,7 @@ class VerificationSession:
         left = {policy.hash for policy in compliant.unproved(policies).policies}
         asked = [policy for policy in relevant if policy.hash in left]
         answers: list[Answer] = []
-        for start in range(0, len(asked), _PERMITS_PER_QUESTION):
-            group = [*asked[start : start + _PERMITS_PER_QUESTION], *forbids]
+        for group in _groups(asked, forbids):
             answers.append(self._ask_group(planned, composition, group))
             if answers[-1].verdict != "proved":
                 return (
@@ -390,11 +391,7 @@ class VerificationSession:
         self, planned: Planned, composition: Composition, permits: list[CedarPolicy], forbids: list[CedarPolicy]
     ) -> str | None:
         """The hash of the scripts that would have been asked, had nothing been proved before."""
-        groups = (
-            [*permits[start : start + _PERMITS_PER_QUESTION], *forbids]
-            for start in range(0, len(permits), _PERMITS_PER_QUESTION)
-        )
-        questions = (self._group_question(planned, composition, group) for group in groups)
+        questions = (self._group_question(planned, composition, group) for group in _groups(permits, forbids))
         hashes = [
             self._provers.script_sha256(kind, composition.schema, planned.environment, a, b) for kind, a, b in questions
         ]
@@ -442,8 +439,8 @@ class VerificationSession:
                 f"{explain.can(allowed)}{explain.facts(allowed, *paths)} but not{explain.facts(denied, *paths)}, though "
                 f"principle `{planned.principle_id}` says that this must make no difference."
             )
-        paired = self._counterexample(two, [second], words, None)
-        refuted = _obligation(planned, answer, self._counterexample(one, [first, second], words, paired))
+        paired = counterexample(two, [second], words)
+        refuted = _obligation(planned, answer, counterexample(one, [first, second], words, paired=paired))
         return self._with_suggestion(refuted, suggest)
 
     # --- common --------------------------------------------------------------------------------------------------
@@ -478,10 +475,10 @@ class VerificationSession:
         finally:
             self._left_ms = math.inf
 
-    def _applies(self, bound: str, case: Case) -> bool | None:
+    def _applies(self, edge: str, case: Case) -> bool | None:
         """Whether a bound permits the request; None where it is no request of the schema."""
         try:
-            decision = self._decide(bound, case)
+            decision = self._decide(edge, case)
         except kernel.CedarValidationError:
             # INVARIANT: its condition is valid by itself; what validation refuses is that it can never apply, `unless { true }`.
             return False
@@ -508,7 +505,7 @@ class VerificationSession:
         if isinstance(case, Obligation):
             return case
         decision = self._replayed(case, guarded=guarded)
-        refuted = _obligation(planned, answer, self._counterexample(case, [decision], words(case), None))
+        refuted = _obligation(planned, answer, counterexample(case, [decision], words(case)))
         return self._with_suggestion(refuted, lambda: suggest(case))
 
     def _permits_behind(self, policies: str, case: Case) -> list[str]:
@@ -552,27 +549,11 @@ class VerificationSession:
             return decision
         return self._decide_slice(rest, guards, case, strict)
 
-    def _counterexample(
-        self, case: Case, decisions: list[kernel.Decision], words: str, paired: Counterexample | None
-    ) -> Counterexample:
-        determining = sorted({*decisions[0].reasons, *decisions[0].guard})
-        return Counterexample(
-            principal=explain.uid(case.principal),
-            action=case.action,
-            resource=explain.uid(case.resource),
-            context=case.context,
-            entities=case.entities,
-            decisions=["allow" if decision.allowed else "deny" for decision in decisions],
-            determining_policies=determining,
-            paired=paired,
-            explanation=words,
-        )
 
-
-def _bound(effect: str, environment: Environment, condition: str) -> str:
-    """A policy about one environment alone."""
-    principal, action, resource = environment
-    return f'@id("acgs:bound")\n{effect} (principal is {principal}, action == {action}, resource is {resource}) {condition};'
+def _groups(permits: list[CedarPolicy], forbids: list[CedarPolicy]) -> Iterator[list[CedarPolicy]]:
+    """The permits some at a time, with all the forbids."""
+    for start in range(0, len(permits), _PERMITS_PER_QUESTION):
+        yield [*permits[start : start + _PERMITS_PER_QUESTION], *forbids]
 
 
 def _obligation(planned: Planned, answer: Answer, counterexample: Counterexample | None = None) -> Obligation:
@@ -582,7 +563,7 @@ def _obligation(planned: Planned, answer: Answer, counterexample: Counterexample
         principle_id=planned.principle_id,
         invariant_index=planned.invariant_index,
         policy_id=planned.policy_id,
-        environment=_environment(planned),
+        environment=place(planned.environment),
         verdict=answer.verdict,
         reason=answer.reason,
         counterexample=counterexample,
@@ -596,8 +577,3 @@ def _obligation(planned: Planned, answer: Answer, counterexample: Counterexample
 
 def _unknown(planned: Planned, reason: str, answer: Answer) -> Obligation:
     return _obligation(planned, replace(answer, verdict="unknown", reason=reason))
-
-
-def _environment(planned: Planned) -> RequestEnvironment:
-    principal, action, resource = planned.environment
-    return RequestEnvironment(principal=principal, action=action, resource=resource)

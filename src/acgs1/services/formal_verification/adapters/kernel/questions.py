@@ -3,11 +3,7 @@
 import acgs1_kernel as kernel
 
 from acgs1.contracts.constitution import Constitution
-from acgs1.contracts.formal_verification import (
-    EnvironmentAnswer,
-    NewQuestion,
-    RequestEnvironment,
-)
+from acgs1.contracts.formal_verification import EnvironmentAnswer, NewQuestion
 from acgs1.contracts.guards import InvariantTextError, check_condition, scope_text
 from acgs1.core.errors import ErrorItem
 from acgs1.services.formal_verification.adapters.kernel import explain
@@ -17,7 +13,7 @@ from acgs1.services.formal_verification.adapters.kernel.cedar import (
     items_of,
 )
 from acgs1.services.formal_verification.adapters.kernel.decisions import Decisions, why_denied
-from acgs1.services.formal_verification.adapters.kernel.examples import bound, shown
+from acgs1.services.formal_verification.adapters.kernel.examples import bound, place, shown
 from acgs1.services.formal_verification.adapters.kernel.law import (
     Vocabularies,
     first_of,
@@ -68,8 +64,6 @@ class QuestionSession:
 
     def answer(self, index: int) -> EnvironmentAnswer:
         environment = self.environments[index]
-        principal, action, resource = environment
-        place = RequestEnvironment(principal=principal, action=action, resource=resource)
         policies = self._policies.in_environment(environment)
         guards = self._guards.in_environment(environment)
         condition = " && ".join(f"(\n{text}\n)" for text in (*self._question.assume, self._question.when))
@@ -83,9 +77,9 @@ class QuestionSession:
             else self._provers.ask("implies", self._vocabulary.schema, environment, wanted, in_force)
         )
         if answer.verdict == "proved":
-            return EnvironmentAnswer(environment=place, answer="no")
+            return EnvironmentAnswer(environment=place(environment), answer="no")
         if answer.verdict == "unknown" or answer.case is None:
-            return EnvironmentAnswer(environment=place, answer="unknown", reason=answer.reason)
+            return EnvironmentAnswer(environment=place(environment), answer="unknown", reason=answer.reason)
 
         def shows(case: Case) -> bool:
             asked = self._vocabulary.evaluator.decide(wanted, "", case)
@@ -95,12 +89,12 @@ class QuestionSession:
         if not shows(answer.case):
             question = {"a": in_force, "b": wanted, "decision": self._question.decision}
             self._provers.report(CONTRADICTION, {"schema": self._vocabulary.schema, **question})
-            return EnvironmentAnswer(environment=place, answer="unknown", reason=CONTRADICTION)
+            return EnvironmentAnswer(environment=place(environment), answer="unknown", reason=CONTRADICTION)
         case = shrink(answer.case, shows)
         facts = explain.facts(case, self._question.when, *self._question.assume)
         words = f"{explain.can(case)}{facts}." if allow else f"{explain.cannot(case)}{facts}{self._failure(case)}."
         example = shown(self._vocabulary, case, self._policies.text, self._guards.text, words)
-        return EnvironmentAnswer(environment=place, answer="yes", example=example)
+        return EnvironmentAnswer(environment=place(environment), answer="yes", example=example)
 
     def _failure(self, case: Case) -> str:
         """That it is denied because of a policy that cannot be evaluated, where that is why."""

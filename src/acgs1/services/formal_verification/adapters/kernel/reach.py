@@ -11,12 +11,9 @@ from collections.abc import Iterator
 from itertools import islice, product
 from typing import Any, cast
 
-import acgs1_kernel as kernel
-
 from acgs1.services.formal_verification.adapters.kernel.cedar import CedarPolicy
 from acgs1.services.formal_verification.adapters.kernel.composition import CannotCompose, Composition, Target
-
-Json = dict[str, Any]
+from acgs1.services.formal_verification.adapters.kernel.forms import TRUE, Json, form_of, is_valid, text_of
 
 _COMPARED = {"==", "!=", "<", "<=", ">", ">="}
 _SETS = {"contains", "containsAll", "containsAny", "in"}
@@ -42,23 +39,13 @@ def reached(
             _, second = composition.texts(policy)
         except CannotCompose:
             continue
-        (form,) = json.loads(kernel.policies_to_json(second))["staticPolicies"].values()
+        form = form_of(second)
         for conditions in islice(_variants(form["conditions"], composition.targets, raised, upwards), _MOST_CHOICES):
             name = f"acgs:reached-{len(found)}"
-            policy_form = {**form, "annotations": {"id": name}, "conditions": conditions}
-            document: Json = {"templates": {}, "staticPolicies": {name: policy_form}, "templateLinks": []}
-            text = kernel.policies_from_json(json.dumps(document))
-            if _valid(schema, text):
+            text = text_of({name: {**form, "annotations": {"id": name}, "conditions": conditions}})
+            if is_valid(schema, text):
                 found.append(text)
     return found
-
-
-def _valid(schema: str, text: str) -> bool:
-    try:
-        kernel.validate_policies(schema, text)
-    except (kernel.CedarParseError, kernel.CedarValidationError):
-        return False
-    return True
 
 
 def _variants(
@@ -120,15 +107,13 @@ def _put(node: Any, values: dict[str, tuple[str, Json | None]]) -> Any:
             attribute, value = values[access["attr"]]
             if value is None:
                 return {operator: {"left": _put(access["left"], values), "attr": attribute}}
-            return value if operator == "." else {"Value": True}
+            return value if operator == "." else TRUE
     return {name: _put(each, values) for name, each in cast("Json", node).items()}
 
 
 def _ordered(target: Target, value: Json, upwards: bool) -> Json:
     """That a step between the request's own value and `value` rises."""
-    record = target.base_expression
-    for name in target.record_path:
-        record = {".": {"left": record, "attr": name}}
+    record = target.record_expression
     own: Json = {".": {"left": record, "attr": target.attribute}}
     low, high = (own, value) if upwards else (value, own)
     ordered: Json = {"<=": {"left": low, "right": high}}

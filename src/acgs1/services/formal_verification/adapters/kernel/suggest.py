@@ -3,19 +3,17 @@
 Fewest policies first. Only `always`, which demands more, is ever answered by an edit that permits more.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any, Final, cast
-
-import acgs1_kernel as kernel
+from typing import Final, cast
 
 from acgs1.contracts.constitution import Always, Never, Scope
 from acgs1.contracts.formal_verification import Suggestion
 from acgs1.contracts.guards import action_uid
 from acgs1.core.hashing import text_hash
 from acgs1.services.formal_verification.adapters.kernel.cedar import CedarPolicy, Slice
+from acgs1.services.formal_verification.adapters.kernel.forms import Json, form_of, is_valid, text_of
 from acgs1.services.formal_verification.adapters.kernel.prover import Answer
 from acgs1.services.formal_verification.adapters.kernel.shrink import Case
 
@@ -28,8 +26,6 @@ _DOTTED: Final = re.compile(r"\w+(\.(?!(if|then|else|in|is|has|like|true|false)\
 _ARITHMETIC: Final = frozenset({"+", "-", "*", "neg"})
 
 _ADDED: Final = "acgs:suggestion"
-
-Json = dict[str, Any]
 
 NeverFails = Callable[[str, str], bool]
 """Whether the policy with this id and text is proved to be evaluated on every request."""
@@ -81,7 +77,7 @@ def bounding_edit(policy: CedarPolicy, prove: Callable[[str], Answer], schema: s
 
     `prove(policy)` asks whether it can be evaluated on every request.
     """
-    form = _form(policy.text)
+    form = form_of(policy.text)
     paths = sorted({path for condition in form["conditions"] for path in _calculated(condition["body"])})
     if not paths:
         return None
@@ -94,7 +90,7 @@ def bounding_edit(policy: CedarPolicy, prove: Callable[[str], Answer], schema: s
             conditions = " && ".join(_as_condition(form, index) for index in range(len(form["conditions"])))
             changed = _text({**form, "conditions": [_when(f"!({within}) || ({conditions})")]})
             suggestion = Suggestion(policy_ids=[policy.id], edit="replace", add=changed)
-        if _valid(schema, changed) and prove(changed).verdict == "proved":
+        if is_valid(schema, changed) and prove(changed).verdict == "proved":
             return suggestion
     return None
 
@@ -113,7 +109,7 @@ def blinding_edit(
     changes: dict[str, CedarPolicy | None] = {}
     for policy in reading:
         changed = None if policy.effect == "permit" else _without_clauses(policy, paths)
-        if changed is not None and not _valid(schema, changed.text):
+        if changed is not None and not is_valid(schema, changed.text):
             return None
         changes[policy.id] = changed
     attempts = ([policy_id] for policy_id in [*changes][:_MOST_ALONE])
@@ -144,9 +140,7 @@ def _exceptions(
         edited += fresh
         changed = {p.id: _with_clause(p, clause) if p.id in edited else p.text for p in policies.policies}
         text = "\n".join(changed.values())
-        try:
-            kernel.validate_policies(schema, text)
-        except (kernel.CedarParseError, kernel.CedarValidationError):
+        if not is_valid(schema, text):
             return None
         answer = prove(text)
         if answer.verdict == "proved":
@@ -178,38 +172,23 @@ def _in_scope(scope: Scope) -> str:
 # --- Cedar's JSON form ---
 
 
-def _form(policy: str) -> Json:
-    (form,) = json.loads(kernel.policies_to_json(policy))["staticPolicies"].values()
-    return form
-
-
 def _text(form: Json) -> str:
-    name = form.get("annotations", {}).get("id", "edited")
-    policies: Json = {"templates": {}, "staticPolicies": {name: form}, "templateLinks": []}
-    return kernel.policies_from_json(json.dumps(policies)).strip()
+    return text_of({form.get("annotations", {}).get("id", "edited"): form}).strip()
 
 
 def _when(condition: str) -> Json:
-    return _form(f"permit (principal, action, resource) when {{ {condition} }};")["conditions"][0]
+    return form_of(f"permit (principal, action, resource) when {{ {condition} }};")["conditions"][0]
 
 
 def _as_condition(form: Json, index: int) -> str:
     """One clause alone, as Cedar writes it: in brackets, `unless` turned into a condition that must not hold."""
-    alone = _text({**_form("permit (principal, action, resource);"), "conditions": [form["conditions"][index]]})
+    alone = _text({**form_of("permit (principal, action, resource);"), "conditions": [form["conditions"][index]]})
     _, _, condition = alone.partition("when")
     return f"({condition.strip().removesuffix(';').strip().removeprefix('{').removesuffix('}').strip()})"
 
 
-def _valid(schema: str, policy: str) -> bool:
-    try:
-        kernel.validate_policies(schema, policy)
-    except (kernel.CedarParseError, kernel.CedarValidationError):
-        return False
-    return True
-
-
 def _without_clauses(policy: CedarPolicy, paths: tuple[str, ...]) -> CedarPolicy:
-    form = _form(policy.text)
+    form = form_of(policy.text)
     kept = [c for c in form["conditions"] if not any(_within(read, paths) for read in _reads(c["body"]))]
     text = _text({**form, "conditions": kept})
     return CedarPolicy(policy.id, policy.effect, text, text_hash(text), policy.line)
