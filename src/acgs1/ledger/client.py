@@ -94,7 +94,7 @@ class LandedTransaction:
 class Registers:
     """The program's accounts as they were at one moment. Each register is in the order of its `list_` method."""
 
-    governance: Governance | None
+    governance: Governance
     members: tuple[Member, ...]
     proposals: tuple[Proposal, ...]
     emergencies: tuple[Emergency, ...]
@@ -284,7 +284,8 @@ class LedgerClient:
     async def registers(self, cursor: str | None = None) -> Registers:
         """Governance, members, proposals and emergency actions in one answer, no older than `cursor` of `events_since`.
 
-        What is not among them has been closed by then. Raises LedgerUnavailableError where the endpoint has not got so far.
+        What is not among them has been closed by then. Raises LedgerUnavailableError where the endpoint has not got so far,
+        AccountMissingError before `initialize`.
         """
         try:
             rows = await self._rows({"minContextSlot": slot_of(cursor)})
@@ -293,7 +294,7 @@ class LedgerClient:
                 raise LedgerUnavailableError(f"`{self.rpc.url}` has not reached the cursor `{cursor}` yet") from error
             raise
         return Registers(
-            governance=next(iter(self._of(Governance, rows)), None),
+            governance=self._initialised(next(iter(self._of(Governance, rows)), None)),
             members=tuple(sorted(self._of(Member, rows), key=lambda m: m.slot)),
             proposals=tuple(sorted(self._of(Proposal, rows), key=lambda p: p.index)),
             emergencies=tuple(sorted(self._of(Emergency, rows), key=lambda e: e.index)),
@@ -305,7 +306,9 @@ class LedgerClient:
 
     async def governance(self) -> Governance:
         """The governance account. Raises AccountMissingError before `initialize`."""
-        found = await self.get_governance()
+        return self._initialised(await self.get_governance())
+
+    def _initialised(self, found: Governance | None) -> Governance:
         if found is None:
             raise AccountMissingError(f"program `{self.program}` is not initialised on `{self.rpc.url}`")
         return found
@@ -649,13 +652,19 @@ class LedgerClient:
 
 
 def ledger_client(
-    settings: "PlatformSettings", *, url: str | None = None, program_id: str | None = None, clock: Clock | None = None
+    settings: "PlatformSettings",
+    *,
+    url: str | None = None,
+    program_id: str | None = None,
+    clock: Clock | None = None,
+    service: str | None = None,
 ) -> LedgerClient:
     """The client of this installation's ledger: endpoint, program, fees and faucet as `settings` have them.
 
-    `url` and `program_id` take the place of theirs. Raises as `LedgerClient` does.
+    `url` and `program_id` take the place of theirs. A `service` has so many connections as the settings allow it, and measures how
+    long callers wait for one. Raises as `LedgerClient` does.
     """
-    return LedgerClient(
+    client = LedgerClient(
         url or settings.url("ledger"),
         program_id=program_id or settings.ledger_program_id,
         priority_percentile=settings.ledger_priority_percentile,
@@ -663,6 +672,13 @@ def ledger_client(
         faucet=settings.ledger_faucet,
         clock=clock,
     )
+    if service is not None:
+        # Heavy, and needed by a running service only.
+        from acgs1.kit.pools import PoolMeter
+
+        connections = settings.ledger_pool_size
+        client.rpc.pool(connections, PoolMeter(service, "ledger", connections))
+    return client
 
 
 def _agent(action: Emergency) -> str | None:

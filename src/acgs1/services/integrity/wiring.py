@@ -14,7 +14,6 @@ from acgs1.kit.db import Store
 from acgs1.kit.notes import NoteSigner
 from acgs1.kit.outbox import OutboxRelay
 from acgs1.kit.platform import Platform
-from acgs1.kit.pools import PoolMeter
 from acgs1.kit.signing import SigningKey
 from acgs1.kit.web import Lifespan
 from acgs1.optimizer.batching import KeyedBatcher
@@ -53,10 +52,8 @@ def wiring(own: IntegritySettings) -> Lifespan:
         await sequencer.start()
         async with (
             optimized(app, platform.settings, "integrity"),
-            ledger_client(platform.settings, clock=platform.clock) as client,
+            ledger_client(platform.settings, clock=platform.clock, service="integrity") as client,
         ):
-            connections = platform.settings.ledger_pool_size
-            client.rpc.pool(connections, PoolMeter("integrity", "ledger", connections))
             # Look-ups of the same moment go to the node in one request.
             lookups = KeyedBatcher(client.accounts, name="ledger-reads", max_batch=100)
             client.read_accounts_by(lookups.get)

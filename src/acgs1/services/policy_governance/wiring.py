@@ -11,7 +11,6 @@ from acgs1.core.errors import DomainError
 from acgs1.kit.breaker import breakers
 from acgs1.kit.db import Store
 from acgs1.kit.platform import Platform
-from acgs1.kit.pools import PoolMeter
 from acgs1.optimizer.batching import KeyedBatcher
 from acgs1.optimizer.web import optimized
 from acgs1.services.policy_governance.adapters.engine import KernelLoader
@@ -48,12 +47,10 @@ async def wire(app: FastAPI, platform: Platform) -> AsyncGenerator[None]:
     verifier = RemoteVerifier(platform.client("formal_verification"))
     point = DecisionPoint(store, spool, platform.clock)
     async with (
-        ledger_client(platform.settings, clock=platform.clock) as client,
+        ledger_client(platform.settings, clock=platform.clock, service="policy_governance") as client,
         optimized(app, platform.settings, "policy_governance"),
     ):
         readers = GovernanceReads(app.state.reads)
-        connections = platform.settings.ledger_pool_size
-        client.rpc.pool(connections, PoolMeter("policy_governance", "ledger", connections))
         # Look-ups of the same moment go to the node in one request.
         lookups = KeyedBatcher(client.accounts, name="ledger-reads", max_batch=100)
         client.read_accounts_by(lookups.get)

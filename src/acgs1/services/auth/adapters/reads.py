@@ -64,8 +64,7 @@ class AuthReads:
 
     async def forget_keys(self) -> None:
         """A key was rotated."""
-        await self._reads.forget("jwks")
-        await self._reads.forget("signing_kid")
+        await self._reads.forget("jwks", "signing_kid")
 
     async def forget_holder(self, subject: str) -> None:
         """The account was switched on or off: its tokens are judged anew here on return, in other processes within 100 ms."""

@@ -354,8 +354,6 @@ class SolanaGovernance:
     async def _snapshot(self, cursor: str | None) -> Snapshot:
         found = await self._client.registers(cursor)
         state = found.governance
-        if state is None:
-            raise AccountMissingError(f"program `{self._client.program}` is not initialised")
         members = [
             Member(user_id=None, wallet=m.wallet, weight=m.weight if m.active else 0, index=m.slot)
             for m in found.members

@@ -21,7 +21,7 @@ from acgs1.services.policy_governance.domain import (
     moved,
     over,
 )
-from acgs1.services.policy_governance.errors import CursorLost
+from acgs1.services.policy_governance.errors import CursorLost, EmergencyNotFound
 from acgs1.services.policy_governance.ports import Governance, Ledger, Readers, Records
 
 _log = structlog.get_logger()
@@ -113,6 +113,13 @@ class Chronicle:
         """The actions that have not ended, as far as the ledger has been followed; some may have run out of time."""
         async with self._store.reading() as records:
             return await records.emergencies(acting=True)
+
+    async def acting(self, index: int) -> Emergency:
+        """The emergency action, as long as it has not ended. Raises EmergencyNotFound."""
+        for action in await self.emergencies():
+            if action.index == index:
+                return action
+        raise EmergencyNotFound(f"emergency action {index} is not in effect; see GET /api/v1/emergencies")
 
     async def actions(self) -> list[Emergency]:
         """Every emergency action, oldest first."""

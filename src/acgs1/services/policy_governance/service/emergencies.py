@@ -5,7 +5,6 @@ from acgs1.contracts.common import Page
 from acgs1.contracts.events import new_event
 from acgs1.contracts.policy_governance import Emergency, EmergencyReceipt, NewEmergency
 from acgs1.core.clock import Clock
-from acgs1.services.policy_governance.errors import EmergencyNotFound
 from acgs1.services.policy_governance.ports import Governance, Ledger
 from acgs1.services.policy_governance.service.chronicle import Chronicle
 from acgs1.services.policy_governance.service.decisions import DecisionPoint
@@ -40,7 +39,7 @@ class EmergencyPowers:
     async def end(self, index: int, by: Identity) -> Emergency:
         """End an action before its time. One that a vote has confirmed is ended by a vote alone."""
         await self._chronicle.catch_up()
-        await self._acting(index)
+        await self._chronicle.acting(index)
         await self._note("emergency.end_asked", index, by, {})
         await self._ledger.end_emergency(index)
         await self.watch()
@@ -60,12 +59,6 @@ class EmergencyPowers:
     async def obey(self) -> None:
         """Obey what is known here; asks nobody."""
         self._point.obey(await self._chronicle.emergencies())
-
-    async def _acting(self, index: int) -> Emergency:
-        for action in await self._chronicle.actions():
-            if action.index == index and action.status in {"active", "confirmed"}:
-                return action
-        raise EmergencyNotFound(f"emergency action {index} is not in effect; see GET /api/v1/emergencies")
 
     async def _note(self, kind: str, index: int, by: Identity, data: dict[str, str | int | None]) -> None:
         async with self._store.transaction() as records:

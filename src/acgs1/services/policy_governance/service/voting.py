@@ -33,7 +33,6 @@ from acgs1.services.policy_governance.errors import (
     BundleNotFound,
     ConstitutionNotInForce,
     ConstitutionUnknown,
-    EmergencyNotFound,
     NothingToChange,
     NotTheProposer,
     OwnWallet,
@@ -151,12 +150,7 @@ class Voting:
     async def propose_ratification(self, request: NewRatification, by: Identity) -> Proposal:
         """Put an emergency action in effect to the vote."""
         await self._chronicle.catch_up()
-        acting = {a.index: a for a in await self._chronicle.actions() if a.status in {"active", "confirmed"}}
-        action = acting.get(request.emergency)
-        if action is None:
-            raise EmergencyNotFound(
-                f"emergency action {request.emergency} is not in effect; see GET /api/v1/emergencies"
-            )
+        action = await self._chronicle.acting(request.emergency)
         agent = action.target if action.kind == "revoke_agent" else None
         change = RatifyEmergency(emergency=request.emergency, agent=agent)
         seconds = request.voting_seconds
