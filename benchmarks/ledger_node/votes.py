@@ -25,7 +25,7 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import record
 
-from acgs1.contracts.auth import AccessToken, Role, User
+from acgs1.contracts.auth import Role, User
 from acgs1.contracts.constitutional_ai import ConstitutionVersion
 from acgs1.contracts.policy_governance import Ballot, Member, Proposal
 from acgs1.contracts.topology import PARTS
@@ -70,7 +70,7 @@ class Assembly:
 
     async def found(self) -> None:
         """Register the members and adopt the airline's constitution."""
-        admin = await self._sign_in("admin", Home(self._settings.home).admin_password.read_text().strip())
+        admin = await self._public.sign_in("admin", Home(self._settings.home).admin_password.read_text().strip())
         operator = await self._person(admin, "operator", Role.OPERATOR, Role.LEGISLATOR)
         for number in range(MEMBERS):
             self.members.append(await self._person(admin, f"member-{number}", Role.MEMBER, member=True))
@@ -87,12 +87,7 @@ class Assembly:
         user = await admin.post("auth", "/api/v1/users", body, User)
         if member:
             await admin.post("policy_governance", "/api/v1/members", {"user_id": user.id, "weight": 1}, Member)
-        return await self._sign_in(name, password)
-
-    async def _sign_in(self, name: str, password: str) -> Api:
-        body = {"username": name, "password": password}
-        token = await self._public.post("auth", "/api/v1/sessions", body, AccessToken)
-        return self._public.acting_as(token.access_token)
+        return await self._public.sign_in(name, password)
 
     async def whole(self, number: int, times: list[float]) -> None:
         """One proposal: everybody votes against it, one after the other, and it is closed."""

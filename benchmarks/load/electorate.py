@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from acgs1.contracts.auth import AccessToken, Role, User
+from acgs1.contracts.auth import Role, User
 from acgs1.contracts.policy_governance import Ballot, Proposal
 from acgs1.kit.home import Home, write_private_json
 from acgs1.kit.settings import PlatformSettings
@@ -39,8 +39,8 @@ async def enlarge(settings: PlatformSettings) -> None:
     new = {f"load-member-{number:02d}": secrets.token_urlsafe(18) for number in range(MEMBERS - 3)}
     async with httpx.AsyncClient(timeout=60.0, trust_env=False) as http:
         public = Api(http, settings)
-        admin = await _acting(public, "admin", home.admin_password.read_text().strip())
-        ines, jonas = [await _acting(public, name, people[name].password) for name in ("ines", "jonas")]
+        admin = await public.sign_in("admin", home.admin_password.read_text().strip())
+        ines, jonas = [await public.sign_in(name, people[name].password) for name in ("ines", "jonas")]
 
         async def made(name: str, password: str) -> str:
             body = {"username": name, "password": password, "roles": [Role.MEMBER]}
@@ -67,8 +67,3 @@ async def enlarge(settings: PlatformSettings) -> None:
     notes = home.run / "load.json"
     kept: dict[str, Any] = json.loads(notes.read_text()) if notes.exists() else {}
     write_private_json(notes, {**kept, "members": new})
-
-
-async def _acting(public: Api, name: str, password: str) -> Api:
-    token = await public.post("auth", "/api/v1/sessions", {"username": name, "password": password}, AccessToken)
-    return public.acting_as(token.access_token)

@@ -14,7 +14,7 @@ from benchmarks.load.scene import Scene
 
 from acgs1.contracts.common import Page
 from acgs1.contracts.integrity import Entry
-from acgs1.ledger.client import LedgerClient
+from acgs1.ledger.client import ledger_client
 from acgs1.runtime.api import Api, ApiProblem
 
 _DEADLINE_SECONDS: Final = 60.0
@@ -126,7 +126,7 @@ async def _found(desk: Api, part: str, path: str) -> bool:
 async def _not_on_ledger(scene: Scene, record: Record) -> list[str]:
     """Signatures of acknowledged ballots whose transaction the ledger does not have, or refused; asked of the ledger itself."""
     absent: list[str] = []
-    async with LedgerClient(scene.settings.url("ledger")) as ledger:
+    async with ledger_client(scene.settings) as ledger:
         for signature in record.ballots:
             landed = await ledger.transaction(signature)
             if landed is None or landed.error is not None:

@@ -32,7 +32,7 @@ from acgs1.contracts.constitution import Constitution
 from acgs1.core.hashing import content_hash
 from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
-from acgs1.ledger.client import LedgerClient
+from acgs1.ledger.client import ledger_client
 from acgs1.runtime.api import Api
 
 TRACE = Path(__file__).parent / "trace.json"
@@ -99,7 +99,7 @@ class Recording:
 
     async def run(self) -> None:
         people = json.loads((self._home.run / "demo.json").read_text())
-        self._who = {name: await self._sign_in(name, people[name]) for name in ("olu", "ines", "jonas")}
+        self._who = {name: await self._api.sign_in(name, people[name]) for name in ("olu", "ines", "jonas")}
         document = (await self._get("constitutional_ai", "/api/v1/constitutions/in-force"))["constitution"]
         self._founding = document
         self._principles = [principle["id"] for principle in document["principles"]]
@@ -116,10 +116,6 @@ class Recording:
         finally:
             self._done.set()
             await looking
-
-    async def _sign_in(self, name: str, password: str) -> Api:
-        answer = await self._api.call("POST", "auth", "/api/v1/sessions", body={"username": name, "password": password})
-        return self._api.acting_as(answer.json()["access_token"])
 
     async def _get(self, part: str, path: str) -> Any:
         return (await self._who["olu"].call("GET", part, path)).json()
@@ -246,7 +242,7 @@ class Recording:
             closing(sqlite3.connect(constitutions, uri=True)) as law,
             closing(sqlite3.connect(bundles, uri=True)) as policies,
         ):
-            async with LedgerClient(self._settings.url("ledger")) as ledger:
+            async with ledger_client(self._settings) as ledger:
                 address = str(ledger.build.at.governance)
                 while not self._done.is_set():
                     self._look_into(law, policies)

@@ -10,7 +10,6 @@ import click
 import httpx
 
 from acgs1.cli.faults import Files, told
-from acgs1.contracts.auth import AccessToken
 from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
 from acgs1.runtime.api import Api, ApiProblem
@@ -24,13 +23,11 @@ def as_person(user: str, work: Callable[[Api], Awaitable[None]], files: Files | 
     """Sign `user` in and do `work`. A problem that a service answers with becomes the command's error, with its code and every fault
     by its place in `files`, from which the body was read."""
     settings = PlatformSettings()
-    credentials = {"username": user, "password": password_of(user, settings)}
+    password = password_of(user, settings)
 
     async def signed_in() -> None:
         async with httpx.AsyncClient(timeout=60.0, trust_env=False) as http:
-            api = Api(http, settings)
-            token = await api.post("auth", "/api/v1/sessions", credentials, AccessToken)
-            await work(api.acting_as(token.access_token))
+            await work(await Api(http, settings).sign_in(user, password))
 
     try:
         asyncio.run(signed_in())

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel
 
+from acgs1.contracts.auth import AccessToken
 from acgs1.contracts.common import Problem
 from acgs1.kit.settings import PlatformSettings
 
@@ -31,8 +32,23 @@ class Api:
         """The same, for another caller."""
         return Api(self._http, self._settings, token)
 
+    async def sign_in(self, name: str, password: str) -> "Api":
+        """The same, for the person with this password."""
+        credentials = {"username": name, "password": password}
+        token = await self.post("auth", "/api/v1/sessions", credentials, AccessToken)
+        return self.acting_as(token.access_token)
+
     async def get(self, part: str, path: str, answer: type[Answer], **params: Any) -> Answer:
         return answer.model_validate_json((await self.call("GET", part, path, params=params)).content)
+
+    async def find(self, part: str, path: str, answer: type[Answer]) -> Answer | None:
+        """The same, None where there is nothing (404)."""
+        try:
+            return await self.get(part, path, answer)
+        except ApiProblem as problem:
+            if problem.problem.status != 404:
+                raise
+            return None
 
     async def post(
         self, part: str, path: str, body: BaseModel | dict[str, Any], answer: type[Answer], **params: Any

@@ -27,7 +27,7 @@ from acgs1.kit.constitution_file import load_constitution
 from acgs1.kit.home import Home
 from acgs1.kit.settings import PlatformSettings
 from acgs1.ledger.client import ledger_client
-from acgs1.runtime.api import Answer, ApiProblem
+from acgs1.runtime.api import ApiProblem
 from acgs1.runtime.founding import Founding, FoundingFailed, Narrator
 from acgs1.runtime.notes import read_notes
 from acgs1.services.integrity.domain import verified, verify_evidence
@@ -85,29 +85,22 @@ class Demo:
 
     async def _expect_ours(self) -> None:
         await self._founding.sign_in()
+        admin = self._founding.admin
         notes = read_notes(self._home)
-        law = await self._found("constitutional_ai", "/api/v1/constitutions/in-force", ConstitutionDocument)
+        law = await admin.find("constitutional_ai", "/api/v1/constitutions/in-force", ConstitutionDocument)
         if law is not None and law.meta.hash != self._constitution.hash:
             raise NotOurs(
                 f"the constitution in force is `{law.constitution.name}`, not the example's; the job needs a fresh ACGS_HOME"
             )
-        bundle = await self._found("policy_governance", "/api/v1/bundles/active", Bundle)
+        bundle = await admin.find("policy_governance", "/api/v1/bundles/active", Bundle)
         if bundle is not None and bundle.hash not in notes.bundles:
             raise NotOurs(
                 f"the active bundle is `{bundle.name}`, which the job has not built; `acgs1 demo --again` replaces it"
             )
-        members = await self._founding.admin.get("policy_governance", "/api/v1/members", Page[Member], limit=200)
+        members = await admin.get("policy_governance", "/api/v1/members", Page[Member], limit=200)
         known = {person.id for person in notes.people.values()}
         if any(member.user_id not in known for member in members.items):
             raise NotOurs("there are voting members who are not the example's; the job needs a fresh ACGS_HOME")
-
-    async def _found(self, part: str, path: str, answer: type[Answer]) -> Answer | None:
-        try:
-            return await self._founding.admin.get(part, path, answer)
-        except ApiProblem as problem:
-            if problem.problem.status != 404:
-                raise
-            return None
 
     # --- 3 ---
 

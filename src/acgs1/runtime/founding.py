@@ -76,7 +76,7 @@ class Founding:
                     f"the administrator's password is needed, and `{file}` cannot be read ({error.strerror}): set ACGS_PASSWORD to it"
                 ) from None
         try:
-            self.admin = await self._session("admin", password)
+            self.admin = await self.public.sign_in("admin", password)
         except ApiProblem as problem:
             if problem.problem.code != "invalid_credentials":
                 raise
@@ -119,7 +119,7 @@ class Founding:
                 if problem.problem.code != "name_taken":
                     raise
         try:
-            person = await self._session(name, noted.password)
+            person = await self.public.sign_in(name, noted.password)
         except ApiProblem as problem:
             if problem.problem.code != "invalid_credentials":
                 raise
@@ -130,12 +130,6 @@ class Founding:
             noted.id = (await person.get("auth", "/api/v1/me", Identity)).id
             self._notes.keep(self._home)
         return person
-
-    async def _session(self, name: str, password: str) -> Api:
-        token = await self.public.post(
-            "auth", "/api/v1/sessions", {"username": name, "password": password}, AccessToken
-        )
-        return self.public.acting_as(token.access_token)
 
     # --- adoption ---
 
@@ -215,13 +209,8 @@ class Founding:
     async def _built_before(self, policies: str) -> Bundle | None:
         """The bundle that an earlier run has built of these policies: a certificate names its hour, so a new one makes a new bundle."""
         for noted in reversed(self._notes.bundles):
-            try:
-                bundle = await self.operator.get("policy_governance", f"/api/v1/bundles/{noted}", Bundle)
-            except ApiProblem as problem:
-                if problem.problem.status != 404:
-                    raise
-                continue
-            if (bundle.policies, bundle.constitution_hash) == (policies, self.constitution.hash):
+            bundle = await self.operator.find("policy_governance", f"/api/v1/bundles/{noted}", Bundle)
+            if bundle and (bundle.policies, bundle.constitution_hash) == (policies, self.constitution.hash):
                 return bundle
         return None
 
