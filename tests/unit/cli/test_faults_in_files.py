@@ -1,11 +1,9 @@
 """A file that is refused: every fault once, by file, line and column, whoever found it."""
 
 import json
-import threading
 from collections.abc import Generator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +12,7 @@ from acgs1.cli.main import cli
 from acgs1.contracts.constitution import Constitution
 from acgs1.core.errors import DomainError
 from acgs1.services.constitutional_ai.adapters.checker import KernelChecker
+from json_server import JsonHandler, served
 
 SCHEMA = """\
 entity Agent;
@@ -37,18 +36,13 @@ principles:
 """
 
 
-class Services(ThreadingHTTPServer):
+class Handler(JsonHandler):
     """Auth, and constitutional_ai with its real checker."""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-
-
-class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        body: Any = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.body()
         if self.path == "/api/v1/sessions":
-            self._answer(200, {"access_token": "t", "expires_in": 900})
+            self.answer(200, {"access_token": "t", "expires_in": 900})
             return
         try:
             KernelChecker().guards(Constitution.model_validate(body))
@@ -57,18 +51,9 @@ class Handler(BaseHTTPRequestHandler):
                 {"detail": i.detail, "pointer": i.pointer, "line": i.line, "column": i.column} for i in error.items
             ]
             problem = {"title": error.title, "status": 422, "code": error.code, "detail": error.detail}
-            self._answer(422, {**problem, "errors": items})
+            self.answer(422, {**problem, "errors": items})
         else:
-            self._answer(201, {"hash": "0"})
-
-    def _answer(self, status: int, document: Any) -> None:
-        content = json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002 - the base names it
+            self.answer(201, {"hash": "0"})
 
 
 @pytest.fixture
@@ -77,16 +62,11 @@ def law(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[Path]:
     file = tmp_path / "law.yaml"
     file.write_text(LAW)
     (tmp_path / "desk.cedarschema").write_text(SCHEMA)
-    with Services() as server:
-        url = f"http://127.0.0.1:{server.server_port}"
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
         monkeypatch.setenv("ACGS_URLS", json.dumps({"auth": url, "constitutional_ai": url}))
         monkeypatch.setenv("ACGS_HOME", str(tmp_path / "home"))
         monkeypatch.setenv("ACGS_PASSWORD", "secret")
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
         yield file
-        server.shutdown()
-        thread.join()
 
 
 def draft(file: Path) -> Result:

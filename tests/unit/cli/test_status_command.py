@@ -1,9 +1,8 @@
 """`acgs1 status` tells everything, to people and to programs."""
 
 import json
-import threading
 from collections.abc import Generator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,36 +10,26 @@ from click.testing import CliRunner, Result
 
 from acgs1.cli.main import cli
 from acgs1.contracts.topology import PARTS
+from json_server import JsonHandler, served
 
 DEPENDENCIES = {"auth": "ok", "formal_verification": "circuit open", "database": "ok"}
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     status = "healthy"
 
     def do_GET(self) -> None:
-        content = json.dumps({"status": self.status, "dependencies": DEPENDENCIES}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - the base names it
+        self.answer(200, {"status": self.status, "dependencies": DEPENDENCIES})
 
 
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[str]:
     """Where every part answers."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        url = f"http://127.0.0.1:{server.server_port}"
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
         monkeypatch.setenv("ACGS_URLS", json.dumps({part.name: url for part in PARTS}))
         monkeypatch.setenv("ACGS_HOME", str(tmp_path))
         monkeypatch.setenv("COLUMNS", "80")
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
         yield url
-        server.shutdown()
-        thread.join()
 
 
 def status(*arguments: str) -> Result:

@@ -1,9 +1,8 @@
 """`acgs1 workflow` against a server of the test's own."""
 
 import json
-import threading
 from collections.abc import Generator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from acgs1.cli.workflow import workflow
+from json_server import JsonHandler, served
 
 AT = "2026-01-01T00:00:00Z"
 
@@ -35,15 +35,15 @@ class Server(ThreadingHTTPServer):
         self.sessions = 0
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     server: Server
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"null")
+        body = self.body()
         if self.path == "/api/v1/sessions":
             self.server.sessions += 1
             assert body == {"username": "ines", "password": "secret"}
-            self._answer(200, {"access_token": f"token-{self.server.sessions}", "expires_in": 900})
+            self.answer(200, {"access_token": f"token-{self.server.sessions}", "expires_in": 900})
             return
         self._serve(body)
 
@@ -53,31 +53,18 @@ class Handler(BaseHTTPRequestHandler):
     def _serve(self, body: Any) -> None:
         assert self.headers["Authorization"] == f"Bearer token-{self.server.sessions}"
         self.server.asked.append((self.command, self.path, self.headers.get("Idempotency-Key"), body))
-        self._answer(*self.server.answers.pop(0))
-
-    def _answer(self, status: int, document: dict[str, Any]) -> None:
-        content = json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002 - the base names it
+        self.answer(*self.server.answers.pop(0))
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[Server]:
-    with Server() as server:
-        url = f"http://127.0.0.1:{server.server_port}"
+    server = Server()
+    with served(server) as url:
         monkeypatch.setenv("ACGS_URLS", json.dumps({"auth": url, "governance_synthesis": url}))
         monkeypatch.setenv("ACGS_HOME", str(tmp_path))
         monkeypatch.setenv("ACGS_PASSWORD", "secret")
         monkeypatch.setattr("acgs1.cli.workflow._FOLLOW_SECONDS", 0)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def run(*arguments: str) -> Result:
