@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +26,7 @@ from acgs1.kit.home import Home
 from acgs1.kit.pools import Kind, PoolMeter, measured_queue
 from acgs1.kit.settings import PlatformSettings
 from acgs1.kit.slow_queries import SlowQueryLog
+from acgs1.kit.sqlite import BEGIN_TO_WRITE, connect
 from acgs1.kit.statements import watch_engine
 
 RECORDED = "acgs_recorded"
@@ -82,7 +84,7 @@ class Instant(TypeDecorator[datetime]):
 class Database:
     """Engine and transactions of one service. `close` it when done.
 
-    Writers on SQLite take the write lock when they begin (BEGIN IMMEDIATE), so that two of them queue up (busy timeout)
+    Writers on SQLite take the write lock when they begin (BEGIN IMMEDIATE), so that two of them queue up (for 15 s at most)
     rather than fail half-way. A database that cannot be reached is DependencyUnavailable, to those who begin and in the middle; the first
     transaction after it is back finds no connection from before.
     """
@@ -105,7 +107,7 @@ class Database:
         self.schema = None if self.is_sqlite else schema
         connect_args: dict[str, Any] = {}
         if self.is_sqlite:
-            connect_args["timeout"] = 15
+            connect_args |= {"timeout": 15, "async_creator_fn": partial(connect, turn=asyncio.Lock())}
         elif schema:
             connect_args["server_settings"] = {"search_path": schema}
         self.engine: AsyncEngine = create_async_engine(
@@ -289,13 +291,13 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.execute("PRAGMA busy_timeout = 15000")
+    cursor.execute("PRAGMA busy_timeout = 0")
     cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
     write = connection.get_execution_options().get("acgs_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    connection.exec_driver_sql(BEGIN_TO_WRITE if write else "BEGIN")
 
 
 def _upgrade(connection: Connection, migrations: Path | None) -> None:
