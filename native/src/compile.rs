@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
-use cedar_policy::{Policy, PolicySet, RequestEnv, Schema};
+use cedar_policy::{Policy, PolicySet, RequestEnv, Validator};
 use cedar_policy_core::ast;
 use cedar_policy_symcc::{CompiledPolicy, CompiledPolicySet, SymEnv};
 use sha2::{Digest, Sha256};
@@ -105,7 +105,7 @@ fn within_limits<'p>(mut policies: impl Iterator<Item = &'p Policy>) -> CompileR
 }
 
 pub struct Compiler {
-    schema: Schema,
+    validator: Arc<Validator>,
     slicer: Slicer,
     environments: Lru<usize, SymEnv>,
     /// By the slice of policies that can matter.
@@ -135,9 +135,9 @@ fn set_hash(set: &PolicySet) -> Hash32 {
 }
 
 impl Compiler {
-    pub fn new(schema: Schema, slicer: Slicer, bound: usize) -> Self {
+    pub fn new(validator: Arc<Validator>, slicer: Slicer, bound: usize) -> Self {
         Compiler {
-            schema,
+            validator,
             slicer,
             environments: Lru::new(bound),
             sets: Lru::new(bound),
@@ -154,7 +154,7 @@ impl Compiler {
         if let Some(found) = self.environments.get(&index) {
             return Ok(found);
         }
-        let made = SymEnv::new(&self.schema, env).map_err(|e| unsupported(&e))?;
+        let made = SymEnv::new(self.validator.schema(), env).map_err(|e| unsupported(&e))?;
         self.environments.put(index, made.clone());
         Ok(made)
     }
@@ -184,7 +184,7 @@ impl Compiler {
         }
         // The environment's own symbolic form, as `CompiledPolicySet::compile` would make it.
         let made = within_limits(slice.policies()).and_then(|()| self.symbolic(index, env)).and_then(|symbolic| {
-            CompiledPolicySet::compile_with_custom_symenv(&slice, env, &self.schema, symbolic)
+            CompiledPolicySet::compile_with_custom_symenv(&slice, env, self.validator.schema(), symbolic)
                 .map(Arc::new)
                 .map_err(|e| unsupported(&e))
         });
@@ -199,7 +199,7 @@ impl Compiler {
         }
         let made =
             within_limits(std::iter::once(policy)).and_then(|()| self.symbolic(index, env)).and_then(|symbolic| {
-                CompiledPolicy::compile_with_custom_symenv(policy, env, &self.schema, symbolic)
+                CompiledPolicy::compile_with_custom_symenv(policy, env, self.validator.schema(), symbolic)
                     .map(Arc::new)
                     .map_err(|e| unsupported(&e))
             });

@@ -2,7 +2,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use cedar_policy::{Authorizer, Decision as CedarDecision, Effect, PolicySet, Schema};
+use cedar_policy::{Authorizer, Decision as CedarDecision, Effect, PolicySet, Validator};
 use cedar_policy_core::ast::{Context, Entity, EntityUID, EntityUIDEntry, Expr, Literal, Request, SlotEnv, ValueKind};
 use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
 use cedar_policy_core::evaluator::Evaluator;
@@ -89,7 +89,7 @@ pub struct Engine {
     base: Base,
     size: usize,
     /// For `authorize_reference`.
-    schema: Schema,
+    validator: Arc<Validator>,
     whole: PolicySet,
     guard_ids: HashSet<String>,
 }
@@ -146,16 +146,17 @@ fn check_guards(guards: &Parsed, policies: &Parsed, source: Source<'_>) -> Res<(
 
 impl Engine {
     fn build(schema_text: &str, policy_text: &str, guard_text: &str, entities: &[u8]) -> Res<Self> {
-        let schema = parse_schema(Source { name: "schema", text: schema_text })?;
+        let validator = parse_schema(Source { name: "schema", text: schema_text })?;
+        let schema = validator.schema();
         let policy_source = Source { name: "policies", text: policy_text };
         let guard_source = Source { name: "guards", text: guard_text };
         let policies = parse_policies(policy_source)?;
         let guards = parse_policies(guard_source)?;
         check_guards(&guards, &policies, guard_source)?;
-        validate(&schema, &policies, policy_source)?;
-        validate(&schema, &guards, guard_source)?;
-        let validator: &ValidatorSchema = schema.as_ref();
-        let types = Types::new(validator).map_err(Fail::Other)?;
+        validate(&validator, &policies.set, policy_source, true)?;
+        validate(&validator, &guards.set, guard_source, true)?;
+        let core: &ValidatorSchema = schema.as_ref();
+        let types = Types::new(core).map_err(Fail::Other)?;
 
         let mut whole = policies.set;
         let guard_ids: HashSet<String> = guards.infos.iter().map(|g| g.id.clone()).collect();
@@ -163,7 +164,7 @@ impl Engine {
             whole.add(guard.clone()).map_err(|e| Fail::Other(chain(&e)))?;
         }
         let given = raw::from_json(entities).map_err(|m| Fail::Entity("entities".into(), m))?;
-        let base = Base::new(validator, &types, given)?;
+        let base = Base::new(core, &types, given)?;
 
         let mut rules: HashMap<String, (Arc<Rule>, Vec<EntityUID>)> = HashMap::new();
         for policy in whole.policies() {
@@ -178,7 +179,7 @@ impl Engine {
             let literals = policy.entity_literals().into_iter().map(|u| u.as_ref().clone()).collect();
             rules.insert(id, (Arc::new(rule), literals));
         }
-        let slicer = Slicer::new(&schema)?;
+        let slicer = Slicer::new(schema)?;
         let index = ActionIndex::new(&whole);
         let mut actions: HashMap<String, HashMap<String, Action>> = HashMap::new();
         for env in schema.request_envs() {
@@ -186,7 +187,7 @@ impl Engine {
             let by_id = actions.entry(uid.entity_type().to_string()).or_default();
             let eid: &str = uid.eid().as_ref();
             if !by_id.contains_key(eid) {
-                let context = Types::context(validator, uid).map_err(Fail::Other)?;
+                let context = Types::context(core, uid).map_err(Fail::Other)?;
                 by_id.insert(eid.to_string(), Action { uid: uid.clone(), context, slices: HashMap::new() });
             }
             let Some(action) = by_id.get_mut(eid) else { continue };
@@ -209,7 +210,7 @@ impl Engine {
                 .or_default()
                 .insert(env.resource().to_string(), Slice { rules: slice_rules, named });
         }
-        Ok(Engine { types, actions, base, size: whole.num_of_policies(), schema, whole, guard_ids })
+        Ok(Engine { types, actions, base, size: whole.num_of_policies(), validator, whole, guard_ids })
     }
 
     fn action(&self, ty: &str, id: &str) -> Res<&Action> {
@@ -345,18 +346,18 @@ impl Engine {
             ))
         };
         let action = uid(&who.action, "action")?;
-        let context = cedar_policy::Context::from_json_str(context, Some((&self.schema, &action)))
+        let context = cedar_policy::Context::from_json_str(context, Some((self.validator.schema(), &action)))
             .map_err(|e| Fail::Request("context".into(), chain(&e)))?;
         let request = cedar_policy::Request::new(
             uid(&who.principal, "principal")?,
             action,
             uid(&who.resource, "resource")?,
             context,
-            Some(&self.schema),
+            Some(self.validator.schema()),
         )
         .map_err(|e| Fail::Request(String::new(), chain(&e)))?;
         let store = cedar_policy::Entities::from(self.base.entities.clone())
-            .add_entities_from_json_str(entities, Some(&self.schema))
+            .add_entities_from_json_str(entities, Some(self.validator.schema()))
             .map_err(|e| Fail::Entity(String::new(), chain(&e)))?;
         let response = Authorizer::new().is_authorized(&request, &self.whole, &store);
         let mut reasons: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();

@@ -1,5 +1,6 @@
 //! Schema and policy texts: parsing with all findings, identity, validation, conversions.
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, LazyLock};
 
 use cedar_policy::{
     Effect, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationMode, ValidationWarning, Validator,
@@ -8,6 +9,7 @@ use cedar_policy_core::ast;
 use miette::Diagnostic as Report;
 use pyo3::prelude::*;
 
+use crate::compile::Lru;
 use crate::diagnostics::{chain, Diagnostic, Lines, Source};
 use crate::errors::{Fail, Res};
 
@@ -20,6 +22,10 @@ pub const MAX_POLICIES_BYTES: usize = 16 << 20;
 pub const MAX_NESTING: usize = 100;
 /// Most `if`s in one policy, and the deepest expression, where `a || b || c` is two deep.
 pub const MAX_DEPTH: usize = 1000;
+
+/// Schemas that were parsed lately, by their text: nearly every call comes with one that was there before. Long ones are not kept.
+static SCHEMAS: LazyLock<Lru<String, Arc<Validator>>> = LazyLock::new(|| Lru::new(8));
+const MAX_KEPT_SCHEMA_BYTES: usize = 64 << 10;
 
 /// What one policy says, for people and tools.
 #[pyclass(frozen, get_all, module = "acgs1_kernel")]
@@ -144,11 +150,21 @@ pub fn depth(expression: &ast::Expr, counts: impl Fn(&ast::Expr) -> bool) -> usi
     deepest
 }
 
-/// A schema in Cedar's schema syntax.
-pub fn parse_schema(source: Source<'_>) -> Res<Schema> {
+/// A schema in Cedar's schema syntax, and its validator.
+pub fn parse_schema(source: Source<'_>) -> Res<Arc<Validator>> {
     limited(source, MAX_SCHEMA_BYTES)?;
+    let text = source.text.to_string();
+    if let Some(known) = SCHEMAS.get(&text) {
+        return Ok(known);
+    }
     match Schema::from_cedarschema_str(source.text) {
-        Ok((schema, _warnings)) => Ok(schema),
+        Ok((schema, _warnings)) => {
+            let validator = Arc::new(Validator::new(schema));
+            if text.len() <= MAX_KEPT_SCHEMA_BYTES {
+                SCHEMAS.put(text, validator.clone());
+            }
+            Ok(validator)
+        }
         Err(error) => Err(Fail::Parse(source.reports([(&error as &dyn Report, None)]))),
     }
 }
@@ -245,11 +261,7 @@ pub fn effect_word(effect: Effect) -> &'static str {
 
 /// Strict validation. Ok: the warnings. A policy that no request environment can match is an error, because a rule that
 /// never fires looks like protection and is none.
-pub fn validate(schema: &Schema, parsed: &Parsed, source: Source<'_>) -> Res<Vec<Diagnostic>> {
-    validate_set(&Validator::new(schema.clone()), &parsed.set, source, true)
-}
-
-pub fn validate_set(
+pub fn validate(
     validator: &Validator,
     set: &PolicySet,
     source: Source<'_>,
@@ -299,9 +311,9 @@ fn validate_policies(
     schema_source: &str,
 ) -> PyResult<Vec<Diagnostic>> {
     py.detach(|| {
-        let schema = parse_schema(Source { name: schema_source, text: schema })?;
+        let validator = parse_schema(Source { name: schema_source, text: schema })?;
         let text = Source { name: source, text: policies };
-        validate(&schema, &parse_policies(text)?, text)
+        validate(&validator, &parse_policies(text)?.set, text, true)
     })
     .map_err(PyErr::from)
 }
@@ -412,8 +424,8 @@ pub fn env_key(env: &cedar_policy::RequestEnv) -> EnvKey {
 #[pyfunction]
 fn request_envs(py: Python<'_>, schema: &str) -> PyResult<Vec<EnvKey>> {
     py.detach(|| -> Res<Vec<EnvKey>> {
-        let schema = parse_schema(Source { name: "schema", text: schema })?;
-        let mut keys: Vec<EnvKey> = schema.request_envs().map(|e| env_key(&e)).collect();
+        let validator = parse_schema(Source { name: "schema", text: schema })?;
+        let mut keys: Vec<EnvKey> = validator.schema().request_envs().map(|e| env_key(&e)).collect();
         keys.sort();
         Ok(keys)
     })

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use cedar_policy::{Effect, Policy, PolicyId, PolicySet, RequestEnv, Schema, Validator};
+use cedar_policy::{Effect, Policy, PolicyId, PolicySet, RequestEnv, Validator};
 use cedar_policy_symcc::err::Error as SymError;
 use cedar_policy_symcc::{CedarSymCompiler, CompiledPolicy, CompiledPolicySet, Env, ResetMode};
 use pyo3::prelude::*;
@@ -16,7 +16,7 @@ use crate::diagnostics::{chain, Source};
 use crate::errors::{Fail, Res};
 use crate::kinds::Kind;
 use crate::model::{conforms, render, replay_policy, replay_set, Counterexample, Replay};
-use crate::policies::{env_key, parse_policies, parse_schema, validate_set, EnvKey};
+use crate::policies::{env_key, parse_policies, parse_schema, validate, EnvKey};
 use crate::slicing::Slicer;
 use crate::solve::{ensure_loaded, Cvc5Solver, Log};
 
@@ -125,12 +125,11 @@ struct Question<'q> {
 /// Proves about one schema; safe to share between threads, which then share the cache.
 #[pyclass(frozen, module = "acgs1_kernel")]
 pub struct Prover {
-    schema: Schema,
     envs: Vec<(EnvKey, RequestEnv)>,
     timeout_ms: u64,
     compiler: Compiler,
     texts: Lru<Hash32, Arc<Text>>,
-    validator: Validator,
+    validator: Arc<Validator>,
     /// Policies that passed strict validation.
     valid: Lru<Hash32, ()>,
 }
@@ -259,7 +258,7 @@ impl Prover {
             }
         }
         // An impossible policy is no error here: that it never matches may be the very thing to prove.
-        validate_set(&self.validator, &fresh, source, false)?;
+        validate(&self.validator, &fresh, source, false)?;
         for hash in hashes {
             self.valid.put(hash, ());
         }
@@ -411,7 +410,7 @@ impl Prover {
         if let Some(b) = b {
             result.replay.insert("b".into(), b);
         }
-        conforms(model, &self.schema)?;
+        conforms(model, self.validator.schema())?;
         question.assume.hold_on(model)?;
         if agrees {
             Ok(())
@@ -511,18 +510,18 @@ impl Prover {
     #[pyo3(signature = (schema, solver_timeout_ms = 5000, cache_size = 1024))]
     fn new(py: Python<'_>, schema: &str, solver_timeout_ms: u64, cache_size: usize) -> PyResult<Self> {
         py.detach(|| -> Res<Self> {
-            let schema = parse_schema(Source { name: "schema", text: schema })?;
-            let mut envs: Vec<(EnvKey, RequestEnv)> = schema.request_envs().map(|env| (env_key(&env), env)).collect();
+            let validator = parse_schema(Source { name: "schema", text: schema })?;
+            let mut envs: Vec<(EnvKey, RequestEnv)> =
+                validator.schema().request_envs().map(|env| (env_key(&env), env)).collect();
             // The library yields them in random order.
             envs.sort_by(|a, b| a.0.cmp(&b.0));
-            let slicer = Slicer::new(&schema)?;
+            let slicer = Slicer::new(validator.schema())?;
             Ok(Prover {
-                compiler: Compiler::new(schema.clone(), slicer, cache_size),
+                compiler: Compiler::new(validator.clone(), slicer, cache_size),
                 texts: Lru::new(cache_size),
-                validator: Validator::new(schema.clone()),
+                validator,
                 valid: Lru::new(VALIDATED),
                 timeout_ms: solver_timeout_ms,
-                schema,
                 envs,
             })
         })
