@@ -273,7 +273,8 @@ async def test_policy_governance_keeps_members_bundles_proposals_and_ballots(ope
         assert await records.bundle(one.hash) == (one, certificate)
         assert await records.active_bundle() is None
         await records.set_bundle_status(one.hash, "active", NOW)
-        assert await records.ballots(proposal.id) == [ballot]
+        assert await records.ballot(proposal.id, "w") == ballot
+        assert await records.ballot(proposal.id, "another") is None
         assert await records.ballot_page(proposal.id, None, 10) == ([ballot], None)
         assert await records.position() == Position("1:s", "a" * 64, 2, "s", NOW)
         assert await records.emergencies(acting=True) == [action]

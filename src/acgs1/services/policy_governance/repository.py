@@ -187,11 +187,9 @@ class GovernanceRepository(Recorder):
         document = ballot.model_dump(mode="json")
         await self.session.merge(BallotRow(proposal_id=ballot.proposal_id, wallet=wallet, document=document))
 
-    async def ballots(self, proposal_id: str) -> list[Ballot]:
-        rows = await self.session.scalars(
-            select(BallotRow).where(BallotRow.proposal_id == proposal_id).order_by(BallotRow.wallet)
-        )
-        return [Ballot.model_validate(row.document) for row in rows]
+    async def ballot(self, proposal_id: str, wallet: str) -> Ballot | None:
+        row = await self.session.get(BallotRow, (proposal_id, wallet))
+        return Ballot.model_validate(row.document) if row else None
 
     async def ballot_page(self, proposal_id: str, cursor: str | None, limit: int) -> tuple[list[Ballot], str | None]:
         statement = select(BallotRow).where(BallotRow.proposal_id == proposal_id)

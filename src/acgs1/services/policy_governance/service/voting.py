@@ -174,9 +174,9 @@ class Voting:
         signature = await self._ledger.vote(by.id, proposal, request.choice)
         await self._follow()
         async with self._store.reading() as records:
-            cast = [b for b in await records.ballots(proposal_id) if b.signature == signature]
-        if cast:
-            return cast[0]
+            cast = await records.ballot(proposal_id, member.wallet)
+        if cast is not None and cast.signature == signature:
+            return cast
         # The ballot stands on the ledger; the ledger has fallen silent since, and the sums follow with the next look at it.
         return Ballot(
             proposal_id=proposal_id,
