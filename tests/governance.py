@@ -341,8 +341,8 @@ class FakeReaders:
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    async def bundle_activated(self) -> None:
-        self.told.append("bundle activated")
+    async def bundles_changed(self) -> None:
+        self.told.append("bundles changed")
 
     async def ledger_moved(self) -> None:
         self.told.append("ledger moved")

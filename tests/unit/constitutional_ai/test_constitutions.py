@@ -67,16 +67,18 @@ class FakeLedger:
 
 
 class FakeReaders:
-    """Notes what was in force, as the database has it, whenever readers were told that it changed."""
+    """Notes what was being adopted or in force, as the database has it, whenever readers were told that something changed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.told: list[str | None] = []
+        self.told: list[dict[str, str]] = []
 
-    async def in_force_changed(self) -> None:
+    async def standing_changed(self) -> None:
         async with self._database.reading() as session:
-            found = await session.scalar(sa.text("SELECT hash FROM constitutions WHERE status = 'in_force'"))
-        self.told.append(found)
+            found = await session.execute(
+                sa.text("SELECT hash, status FROM constitutions WHERE status IN ('adopting', 'in_force')")
+            )
+        self.told.append({row.status: row.hash for row in found})
 
 
 @dataclass
@@ -212,12 +214,13 @@ class TestAdoption:
         await room.service.wake.wait()
         await room.service.carry_adoption_through()
         await waiting
-        assert acknowledged[0] >= 1
-        assert set(room.readers.told) == {airline().hash}
+        assert acknowledged[0] >= 2
+        assert room.readers.told[0] == {"adopting": airline().hash}
+        assert all(told == {"in_force": airline().hash} for told in room.readers.told[1:])
         # Also whoever repeats it, in a process that did not carry it through.
         again = room.restarted()
         await again.service.adopt(kept.hash, LEGISLATOR, 0)
-        assert again.readers.told == [airline().hash]
+        assert again.readers.told == [{"in_force": airline().hash}]
 
     async def test_an_adoption_cut_off_by_a_kill_is_carried_through_after_the_restart(self, room: Room):
         kept = await room.service.draft(airline(), LEGISLATOR)
@@ -252,6 +255,7 @@ class TestAdoption:
         await room.service.carry_adoption_through()
         meta = (await room.service.document(kept.hash)).meta
         assert meta.status == "draft"
+        assert room.readers.told == [{"adopting": kept.hash}, {}], "readers heard of both steps"
         assert meta.refusal == "ledger_bootstrap_incomplete: needs one principle and one member"
         refused = (await room.events())[-1]
         assert (refused["type"], refused["data"]["code"]) == (
@@ -286,7 +290,7 @@ class TestAmendments:
         room.readers.told.clear()
         await room.service.follow_ledger()
         await room.service.follow_ledger()
-        assert room.readers.told == [new.hash], "once, after the commit"
+        assert room.readers.told == [{"in_force": new.hash}], "once, after the commit"
         meta = (await room.service.in_force()).meta
         assert (meta.hash, meta.version, meta.ledger_signature, meta.in_force_at) == (new.hash, 2, "sig-2", NOW)
         assert (await room.service.document(founding.hash)).meta.status == "superseded"
@@ -303,7 +307,7 @@ class TestAmendments:
         room.readers.told.clear()
         await room.service.follow_ledger()
         await room.service.follow_ledger()
-        assert room.readers.told == [None], "once, after the commit"
+        assert room.readers.told == [{}], "once, after the commit"
         with pytest.raises(NoConstitutionInForce, match=elsewhere.hash):
             await room.service.in_force()
         assert [e["type"] for e in await room.events()].count("constitution.text_missing") == 1

@@ -111,7 +111,7 @@ async def test_readers_are_told_of_an_activation_once_it_is_committed(room: Room
     async def look() -> None:
         found.append((await room.bundles.active()).hash)
 
-    room.readers.bundle_activated = look  # type: ignore[method-assign]
+    room.readers.bundles_changed = look  # type: ignore[method-assign]
     await room.bundles.activate(bundle.hash, OPERATOR)
     assert found == [bundle.hash]
     await room.bundles.activate(bundle.hash, OPERATOR)

@@ -48,8 +48,10 @@ async def test_a_proposal_goes_from_open_to_enacted_and_its_bundle_is_adopted(ro
     for who, choice in ((ines, "for"), (jonas, "against")):
         ballot = await room.voting.vote(proposal.id, NewBallot.model_validate({"choice": choice}), who)
         assert ballot.weight == {ines.id: 3, jonas.id: 2}[who.id]
+    assert "bundles changed" not in room.readers.told
     final = await room.voting.finalize(proposal.id, ines)
     assert (final.status, final.for_weight, final.against_weight) == ("enacted", 3, 2)
+    assert "bundles changed" in room.readers.told
     assert (await room.bundles.bundle(proposal.bundle_hash)).status == "adopted"
     assert await room.voting.finalize(proposal.id, ines) == final, "repeating it changes nothing"
     assert [e for e in await events(room) if e.startswith(("proposal", "ballot"))] == [

@@ -1,9 +1,9 @@
-"""Decisions are never cached: neither allow nor deny, nor what was not found."""
+"""Decisions are never cached: neither allow nor deny, nor what was not found. The record of one that was made is."""
 
 from acgs1.services.policy_governance import api
 
 
-def test_only_reads_of_the_ledger_and_of_bundles_go_through_the_cache():
+def test_only_reads_of_the_ledger_of_bundles_and_of_records_go_through_the_cache():
     cached: set[tuple[str, str]] = set()
     for route in (*api.router.routes, *api.standard.routes):
         dependant = getattr(route, "dependant", None)
@@ -14,4 +14,5 @@ def test_only_reads_of_the_ledger_and_of_bundles_go_through_the_cache():
         ("GET", "/api/v1/ledger/state"),
         ("GET", "/api/v1/bundles/active"),
         ("GET", "/api/v1/bundles/{bundle_hash}"),
+        ("GET", "/api/v1/decisions/{decision_id}"),
     }

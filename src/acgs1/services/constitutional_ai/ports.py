@@ -36,9 +36,9 @@ class Constitutions(Protocol):
 
 
 class Readers(Protocol):
-    """Those who were told what is in force, and might be told the same again."""
+    """Those who were told how a constitution stands, and might be told the same again."""
 
-    async def in_force_changed(self) -> None:
+    async def standing_changed(self) -> None:
         """Returns when nobody who asks this process gets an answer from before; in other processes nobody does after 100 ms."""
         ...
 

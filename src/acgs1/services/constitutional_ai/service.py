@@ -34,7 +34,7 @@ _TITLE_BYTES = 64
 class ConstitutionService:
     """All of constitutional_ai. `wake` is set when there is an adoption to carry through.
 
-    INVARIANT: an adoption is acknowledged, and an amendment counts as followed, only after the readers have heard of it.
+    INVARIANT: a step of an adoption is acknowledged, and an amendment counts as followed, only after the readers have heard of it.
     """
 
     def __init__(self, store: Constitutions, checker: Checker, ledger: Ledger, readers: Readers, clock: Clock) -> None:
@@ -96,14 +96,17 @@ class ConstitutionService:
                 raise AdoptionInProgress(
                     f"`{adopting.constitution.name}` is on its way to the ledger; wait for its outcome"
                 )
-            if not adopting and not in_force:
+            begins = not adopting and not in_force
+            if begins:
                 await records.set_status(constitution_hash, "adopting")
                 await records.record(self._event("constitution.adoption_begun", by.id, constitution_hash))
+        if begins:
+            await self._readers.standing_changed()
         self.wake.set()
         outcome = await self._outcome(constitution_hash, wait_seconds)
         if outcome.status == "in_force":
             # Its commit may be seen here before the job that made it has told the readers.
-            await self._readers.in_force_changed()
+            await self._readers.standing_changed()
         return outcome
 
     async def carry_adoption_through(self) -> bool:
@@ -131,7 +134,7 @@ class ConstitutionService:
                 await records.bring_into_force(adopting.hash, version, self._clock.now(), signature)
                 data = {"version": version, "ledger_signature": signature, "name": adopting.constitution.name}
                 await records.record(self._event("constitution.adopted", adopting.created_by, adopting.hash, **data))
-            await self._readers.in_force_changed()
+        await self._readers.standing_changed()
         async with self._changed:
             self._changed.notify_all()
         return True
@@ -169,7 +172,7 @@ class ConstitutionService:
                 await records.record(self._event("constitution.text_missing", "ledger", told.constitution_hash, **lost))
         self._missing = None if stored is not None else told.constitution_hash
         if stored is not None or current is not None:
-            await self._readers.in_force_changed()
+            await self._readers.standing_changed()
 
     async def difference(self, constitution_hash: str) -> Difference:
         """What a constitution would change in the one in force."""

@@ -300,8 +300,8 @@ async def _decisions(point: Point, _: Reader, cursor: str | None = None, limit: 
 
 
 @router.get("/decisions/{decision_id}", summary="One decision with the request that was decided", tags=["decisions"])
-async def _decision(decision_id: str, point: Point, _: Reader) -> DecisionDocument:
-    return await point.document(decision_id)
+async def _decision(decision_id: str, point: Point, reads: HotReads, _: Reader) -> DecisionDocument:
+    return await reads.get("decision", {"id": decision_id}, lambda: point.document(decision_id))
 
 
 @router.post("/approvals", status_code=201, summary="Ask a person to approve a denied request", tags=["approvals"])

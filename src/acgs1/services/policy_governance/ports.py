@@ -184,7 +184,10 @@ class Readers(Protocol):
     """Those who were given an answer, and might be given the same again. Each returns when nobody who asks this process gets one from
     before; in other processes nobody does after 100 ms."""
 
-    async def bundle_activated(self) -> None: ...
+    async def bundles_changed(self) -> None:
+        """Another bundle decides, or one was adopted."""
+        ...
+
     async def ledger_moved(self) -> None:
         """Something that `Ledger.state` tells has changed."""
         ...

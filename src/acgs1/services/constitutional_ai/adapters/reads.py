@@ -9,6 +9,8 @@ from acgs1.services.constitutional_ai.service import principle_of
 
 IN_FORCE_SECONDS: Final = 2.0
 """Adoptions and amendments are announced; this bounds what an announcement that was lost can cost."""
+DOCUMENT_SECONDS: Final = 5.0
+"""The same where only the standing of a constitution can have changed: its text has its hash for an address."""
 PRINCIPLE_SECONDS: Final = 3600.0
 
 Load = Callable[[], Awaitable[ConstitutionDocument]]
@@ -21,9 +23,7 @@ class ConstitutionReads:
         self._reads = reads
         reads.declare("in_force", ConstitutionDocument, ttl=IN_FORCE_SECONDS, stale_if_error=OUTAGE_SECONDS)
         reads.declare("principle", PrincipleInForce, ttl=PRINCIPLE_SECONDS)
-        reads.declare(
-            "document", ConstitutionDocument, ttl=1.0, stale_if_error=OUTAGE_SECONDS, cacheable=_is_superseded
-        )
+        reads.declare("document", ConstitutionDocument, ttl=DOCUMENT_SECONDS, stale_if_error=OUTAGE_SECONDS)
 
     async def in_force(self, load: Load) -> ConstitutionDocument:
         return await self._reads.get("in_force", {}, load)
@@ -40,11 +40,5 @@ class ConstitutionReads:
 
         return await self._reads.get("principle", {"id": principle_id}, find, version=document.meta.hash)
 
-    async def in_force_changed(self) -> None:
-        # Also `document`: what was superseded may be in force again.
+    async def standing_changed(self) -> None:
         await self._reads.forget("in_force", "document")
-
-
-def _is_superseded(document: ConstitutionDocument) -> bool:
-    """Until then its status changes."""
-    return document.meta.status == "superseded"

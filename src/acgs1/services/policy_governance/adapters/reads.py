@@ -2,11 +2,15 @@
 
 from typing import Final
 
-from acgs1.contracts.policy_governance import Bundle, GovernanceState
+from acgs1.contracts.policy_governance import Bundle, DecisionDocument, GovernanceState
 from acgs1.optimizer.web import OUTAGE_SECONDS, Reads
 
 SECONDS: Final = 1.0
 """Activations and the ledger's events are announced; this bounds what an announcement that was lost can cost."""
+BUNDLE_SECONDS: Final = 5.0
+"""The same where only the standing of a bundle can have changed: its content has its hash for an address."""
+DECISION_SECONDS: Final = 60.0
+"""A decision that was made never changes; what was asked is not spread further than it has to be."""
 
 
 class GovernanceReads:
@@ -18,15 +22,11 @@ class GovernanceReads:
         # followed, so how much of the bound is used is learned from how often it happens.
         reads.declare("ledger_state", GovernanceState, ttl=SECONDS, at_least=0.25)
         reads.declare("active_bundle", Bundle, ttl=SECONDS, stale_if_error=OUTAGE_SECONDS)
-        reads.declare("bundle", Bundle, ttl=SECONDS, stale_if_error=OUTAGE_SECONDS, cacheable=_was_in_force)
+        reads.declare("bundle", Bundle, ttl=BUNDLE_SECONDS, stale_if_error=OUTAGE_SECONDS)
+        reads.declare("decision", DecisionDocument, ttl=DECISION_SECONDS, stale_if_error=OUTAGE_SECONDS, shared=False)
 
-    async def bundle_activated(self) -> None:
+    async def bundles_changed(self) -> None:
         await self._reads.forget("active_bundle", "bundle")
 
     async def ledger_moved(self) -> None:
         await self._reads.forget("ledger_state")
-
-
-def _was_in_force(bundle: Bundle) -> bool:
-    """Before that its state changes from step to step of the vote."""
-    return bundle.activated_at is not None

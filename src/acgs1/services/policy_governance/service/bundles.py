@@ -136,7 +136,7 @@ class Bundles:
             )
         self._point.serve(evaluator, policies_hash)
         self._bound = (bundle_hash, None)
-        await self._readers.bundle_activated()
+        await self._readers.bundles_changed()
         return await self.bundle(bundle_hash)
 
     async def load_active(self) -> None:

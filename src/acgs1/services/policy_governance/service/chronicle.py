@@ -102,6 +102,8 @@ class Chronicle:
                         await records.keep_position(_at(await records.position(), chapter.cursor))
                     if any(happened.kind in _STATE for happened in chapter.events):
                         await self._readers.ledger_moved()
+                    if any(happened.kind == "ProposalEnacted" for happened in chapter.events):
+                        await self._readers.bundles_changed()
                 if chapter.caught_up:
                     break
             await self._let_lapse(acting)
