@@ -13,6 +13,7 @@ from acgs1.contracts.constitutional_ai import (
     ConstitutionVersion,
     Difference,
     PrincipleInForce,
+    difference,
 )
 from acgs1.core.errors import DomainError
 from acgs1.kit.access import caller, require
@@ -85,8 +86,10 @@ async def _document(constitution_hash: Hash, service: Service, reads: HotReads, 
     summary="What it would change in the one in force",
     tags=["constitutions"],
 )
-async def _difference(constitution_hash: Hash, service: Service, _: Caller) -> Difference:
-    return await service.difference(constitution_hash)
+async def _difference(constitution_hash: Hash, service: Service, reads: HotReads, _: Caller) -> Difference:
+    new = await reads.document(constitution_hash, lambda: service.document(constitution_hash))
+    old = await reads.in_force(service.in_force)
+    return difference(old.constitution, new.constitution)
 
 
 @router.post(

@@ -11,9 +11,7 @@ from acgs1.contracts.constitutional_ai import (
     Check,
     ConstitutionDocument,
     ConstitutionVersion,
-    Difference,
     PrincipleInForce,
-    difference,
 )
 from acgs1.contracts.events import Event, new_event
 from acgs1.core.clock import Clock
@@ -173,12 +171,6 @@ class ConstitutionService:
         self._missing = None if stored is not None else told.constitution_hash
         if stored is not None or current is not None:
             await self._readers.standing_changed()
-
-    async def difference(self, constitution_hash: str) -> Difference:
-        """What a constitution would change in the one in force."""
-        new = await self.document(constitution_hash)
-        old = await self.in_force()
-        return difference(old.constitution, new.constitution)
 
     async def in_force(self) -> ConstitutionDocument:
         """The constitution that binds now; raises NoConstitutionInForce before the first adoption."""
