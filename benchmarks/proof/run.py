@@ -52,10 +52,20 @@ def distribution(values: list[float]) -> dict[str, float]:
     return {name: round(percentile(values, share), 1) for name, share in shares.items()}
 
 
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process; 0 for one that has just ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024 / 1024
+
+
 class Runner:
     """One pool, and the keys of what it has proved."""
 
     def __init__(self, workers: int, second_opinion: bool) -> None:
+        self.most_mb = 0.0
         limits = PoolLimits(workers=workers, second_opinion_ms=2000 if second_opinion else 0, item_seconds=120.0)
         self.pool = ProverPool(limits, SystemClock())
         self._known: dict[str, Any] = {}
@@ -75,16 +85,18 @@ class Runner:
                 self._known[plan.items[index].key] = True
         return time.perf_counter() - started, len(plan.items), len(missing)
 
-    def memory_mb(self) -> float:
-        """Resident memory of all workers together."""
-        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.pool.pids)
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1024 / 1024
+    async def watch(self) -> None:
+        """Keep `most_mb`, the most resident memory that a worker had, also one that the pool has replaced since for its size."""
+        while True:
+            self.most_mb = max([self.most_mb, *map(resident_mb, self.pool.pids)])
+            await asyncio.sleep(0.02)
 
 
 async def one(principles: int, policies: int, workers: int, second_opinion: bool) -> dict[str, Any]:
     law = workload.constitution(principles).model_dump(mode="json")
     rules = workload.policies(policies, principles, SEED)
     runner = Runner(workers, second_opinion)
+    watching = asyncio.create_task(runner.watch())
     try:
         cold, obligations, _ = await runner.verify(rules, law)
         warm = [(await runner.verify(rules, law, keep=False))[0] * 1000 for _ in range(WARM)]
@@ -108,9 +120,10 @@ async def one(principles: int, policies: int, workers: int, second_opinion: bool
             "change_p95_ms": round(percentile(changes, 0.95), 1),
             "change_ms": distribution(changes),
             "change_proves": max(touched),
-            "memory_mb_per_worker": round(runner.memory_mb() / max(1, len(runner.pool.pids)), 1),
+            "memory_mb_per_worker": round(runner.most_mb, 1),
         }
     finally:
+        watching.cancel()
         await runner.pool.close()
 
 
