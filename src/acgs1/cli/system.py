@@ -137,11 +137,11 @@ def demo(leave: bool, again: bool) -> None:
     # The system is a process of its own, which nobody but this one would stop: SIGTERM ends both, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     system: subprocess.Popen[bytes] | None = None
-    if supervised(settings.home) is None:
-        system = start(settings)
-    else:
-        _await_health(settings, lambda: supervised(settings.home) is not None)
     try:
+        if supervised(settings.home) is None:
+            system = start(settings)
+        else:
+            _await_health(settings, lambda: supervised(settings.home) is not None)
         failed = not _main_job(settings, home, again)
         if leave or system is None:
             sys.exit(1 if failed else 0)
@@ -172,10 +172,11 @@ def start(settings: PlatformSettings) -> subprocess.Popen[bytes]:
 
     try:
         _await_health(settings, lambda: system.poll() is None, begun=ours)
+        # In here, because who reads this may end the command at once.
+        _out.print(f"all parts are healthy after {time.monotonic() - started:.1f} s\n")
     except BaseException:
         stop(system)
         raise
-    _out.print(f"all parts are healthy after {time.monotonic() - started:.1f} s\n")
     return system
 
 
