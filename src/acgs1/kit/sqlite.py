@@ -65,7 +65,7 @@ class Connection(aiosqlite.Connection):
         try:
             return await self._unlocked(partial(self._for_a_moment, run))
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            if not _is(error, sqlite3.SQLITE_INTERRUPT):
                 raise
         return await self._execute(run)
 
@@ -135,7 +135,7 @@ class Connection(aiosqlite.Connection):
             try:
                 return await self._do(run, on_loop=True)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                if not _is(error, sqlite3.SQLITE_BUSY) or time.monotonic() >= deadline:
                     raise
             await asyncio.sleep(pause)
             pause = min(2 * pause, most)
@@ -174,3 +174,8 @@ class Cursor(aiosqlite.Cursor):
     def _run(self, sql: str, values: Any) -> list[Any]:
         self._cursor.execute(sql, values)
         return self._cursor.fetchall() if self._cursor.description else []
+
+
+def _is(error: sqlite3.Error, code: int) -> bool:
+    """Whether SQLite gave this primary result code. What Python's driver raises on its own (a text that is not UTF-8) has none."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF == code

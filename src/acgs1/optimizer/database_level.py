@@ -262,7 +262,7 @@ class DatabaseLevel:
 
     def _watch(self, closing: contextlib.ExitStack) -> Callable[[], bool] | None:
         """On SQLite, a look-up in an index by way of a connection of its own: microseconds, and in WAL mode it waits for
-        nobody. A thread and a transaction per poll would cost a hundred times that."""
+        nobody. A session and a transaction per poll would cost a hundred times that."""
         path = self._database.engine.url.database
         if not self._database.is_sqlite or not path:
             return None

@@ -106,6 +106,8 @@ async def test_an_error_is_raised_as_the_database_has_it(one: Watched):
         await one.do("INSERT INTO notes (id, text) VALUES (1, 'b')")
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         await one.do("SELECT * FROM missing")
+    with pytest.raises(sqlite3.OperationalError, match="decode to UTF-8"):
+        await one.do("SELECT CAST(x'ff' AS TEXT)")
 
 
 async def test_a_writer_waits_for_another_process_and_the_loop_for_neither(one: Watched, tmp_path: Path):
